@@ -1,0 +1,384 @@
+package session
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// Bytes. An event is the msgpack array [kind, version, field, field, ...]; a command's or reply's body is [version,
+// field, ...]. Fields are told apart by their place. A newer program appends fields at the end: an older one skips
+// what it does not know, a newer one reads an older event with the missing fields zero. Only a change that this cannot
+// carry raises the version, and then the old version's reader stays.
+const codecVersion = 1
+
+// ErrUndecodable says that bytes are not what this package wrote. The reader stops: skipping would be a silent gap.
+var ErrUndecodable = errors.New("undecodable")
+
+// ErrFromTheFuture says that bytes were written by a newer program in a form this one does not know: upgrade.
+var ErrFromTheFuture = errors.New("written by a newer version")
+
+// AppendEvent appends the stored form of the event to buf.
+func AppendEvent(buf []byte, e Event) []byte {
+	return write(buf, []uint64{e.kind(), codecVersion}, e.fields)
+}
+
+// DecodeEvent reads what [AppendEvent] wrote, in this or an earlier version of the program.
+func DecodeEvent(data []byte) (Event, error) {
+	var e Event
+	err := read(data, 2, func(lead []uint64) (func(*coder), error) {
+		if e = newEvent(lead[0]); e == nil {
+			return nil, fmt.Errorf("event kind %d: %w", lead[0], ErrFromTheFuture)
+		}
+		return e.fields, checkVersion(lead[1])
+	})
+	if err != nil {
+		return nil, fmt.Errorf("event: %w", err)
+	}
+	return e, nil
+}
+
+// EncodeCommand gives the body in which the command travels; the verb travels beside it.
+func EncodeCommand(cmd Command) []byte {
+	return write(nil, []uint64{codecVersion}, cmd.fields)
+}
+
+// DecodeCommand reads what [EncodeCommand] wrote.
+func DecodeCommand(verb Verb, body []byte) (Command, error) {
+	cmd := newCommand(verb)
+	if cmd == nil {
+		return nil, fmt.Errorf("command %q: %w", verb, ErrFromTheFuture)
+	}
+	err := read(body, 1, func(lead []uint64) (func(*coder), error) { return cmd.fields, checkVersion(lead[0]) })
+	if err != nil {
+		return nil, fmt.Errorf("command %s: %w", verb, err)
+	}
+	return cmd, nil
+}
+
+// EncodeReply gives the body in which a reply travels.
+func EncodeReply(r Reply) []byte {
+	return write(nil, []uint64{codecVersion}, r.fields)
+}
+
+// DecodeReply reads what [EncodeReply] wrote.
+func DecodeReply(body []byte) (Reply, error) {
+	var r Reply
+	err := read(body, 1, func(lead []uint64) (func(*coder), error) { return r.fields, checkVersion(lead[0]) })
+	if err != nil {
+		return Reply{}, fmt.Errorf("reply: %w", err)
+	}
+	return r, nil
+}
+
+func checkVersion(v uint64) error {
+	if v != codecVersion {
+		return fmt.Errorf("version %d: %w", v, ErrFromTheFuture)
+	}
+	return nil
+}
+
+// coder walks a value's fields in order, once to count them, once to write them, or once to read them. One list of
+// fields serves all three, so that they cannot drift apart.
+type coder struct {
+	mode mode
+	left int // counting: fields so far; reading: fields left in the array
+	buf  bytes.Buffer
+	src  bytes.Reader
+	enc  *msgpack.Encoder
+	dec  *msgpack.Decoder
+	err  error // the first failure; the rest of the walk does nothing
+}
+
+type mode uint8
+
+const (
+	counting mode = iota
+	writing
+	reading
+)
+
+var coders = sync.Pool{New: func() any {
+	c := &coder{}
+	c.enc, c.dec = msgpack.NewEncoder(&c.buf), msgpack.NewDecoder(&c.src)
+	return c
+}}
+
+// write appends the array of the leading numbers and the fields.
+func write(buf []byte, lead []uint64, fields func(*coder)) []byte {
+	c := coders.Get().(*coder)
+	defer coders.Put(c)
+	c.buf.Reset()
+	c.err = nil
+	c.array(fields, lead...)
+	if c.err != nil {
+		panic("session: writing to memory failed: " + c.err.Error())
+	}
+	return append(buf, c.buf.Bytes()...)
+}
+
+// array writes one array: its length, the leading numbers, the fields.
+func (c *coder) array(fields func(*coder), lead ...uint64) {
+	c.mode, c.left = counting, len(lead)
+	fields(c)
+	c.mode = writing
+	c.fail(c.enc.EncodeArrayLen(c.left))
+	for _, n := range lead {
+		c.fail(c.enc.EncodeUint(n))
+	}
+	fields(c)
+}
+
+// read reads one array of which the first n are numbers; open says by them what to read.
+func read(data []byte, n int, open func(lead []uint64) (func(*coder), error)) error {
+	c := coders.Get().(*coder)
+	defer coders.Put(c)
+	c.src.Reset(data)
+	c.dec.ResetReader(&c.src)
+	c.mode, c.err = reading, nil
+
+	length, err := c.dec.DecodeArrayLen()
+	if err != nil || length < n {
+		return ErrUndecodable
+	}
+	var numbers [2]uint64
+	for i := range n {
+		if numbers[i], err = c.dec.DecodeUint64(); err != nil {
+			return ErrUndecodable
+		}
+	}
+	fields, err := open(numbers[:n])
+	if err != nil {
+		return err
+	}
+	c.left = length - n
+	fields(c)
+	c.skipRest()
+	if c.err == nil && c.src.Len() > 0 {
+		c.err = errors.New("bytes after the end")
+	}
+	if c.err != nil {
+		return fmt.Errorf("%w: %w", ErrUndecodable, c.err)
+	}
+	return nil
+}
+
+func (c *coder) skipRest() {
+	for ; c.left > 0 && c.err == nil; c.left-- {
+		c.fail(c.dec.Skip())
+	}
+}
+
+func (c *coder) fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+}
+
+// next says whether the field at hand is to be transferred now; it keeps the count.
+func (c *coder) next() bool {
+	switch c.mode {
+	case counting:
+		c.left++
+		return false
+	case reading:
+		if c.left == 0 {
+			return false // written before this field existed: it stays zero
+		}
+		c.left--
+	}
+	return c.err == nil
+}
+
+func (c *coder) uint(v *uint64) {
+	if !c.next() {
+		return
+	}
+	if c.mode == writing {
+		c.fail(c.enc.EncodeUint(*v))
+		return
+	}
+	n, err := c.dec.DecodeUint64()
+	c.fail(err)
+	*v = n
+}
+
+func (c *coder) int(v *int64) {
+	if !c.next() {
+		return
+	}
+	if c.mode == writing {
+		c.fail(c.enc.EncodeInt(*v))
+		return
+	}
+	n, err := c.dec.DecodeInt64()
+	c.fail(err)
+	*v = n
+}
+
+func (c *coder) instant(v *Instant)        { c.int((*int64)(v)) }
+func (c *coder) duration(v *time.Duration) { c.int((*int64)(v)) }
+
+func (c *coder) uint32(v *uint32) {
+	wide := uint64(*v)
+	c.uint(&wide)
+	if c.mode == reading && wide > 1<<32-1 {
+		c.fail(errors.New("number out of range"))
+		return
+	}
+	*v = uint32(wide)
+}
+
+// code transfers one of the small stored numbers.
+func code[T ~uint8](c *coder, v *T) {
+	wide := uint64(*v)
+	c.uint(&wide)
+	if c.mode == reading && wide > 255 {
+		c.fail(errors.New("code out of range"))
+		return
+	}
+	*v = T(wide)
+}
+
+func (c *coder) bool(v *bool) {
+	if !c.next() {
+		return
+	}
+	if c.mode == writing {
+		c.fail(c.enc.EncodeBool(*v))
+		return
+	}
+	b, err := c.dec.DecodeBool()
+	c.fail(err)
+	*v = b
+}
+
+// text transfers a string of at most 64 KiB.
+func text[T ~string](c *coder, v *T) {
+	if !c.next() {
+		return
+	}
+	if c.mode == writing {
+		c.fail(c.enc.EncodeString(string(*v)))
+		return
+	}
+	n, err := c.dec.DecodeBytesLen()
+	if err != nil || n > c.src.Len() {
+		c.fail(errors.New("text is cut off"))
+		return
+	}
+	if n <= 0 {
+		*v = ""
+		return
+	}
+	buf := make([]byte, n)
+	c.fail(c.dec.ReadFull(buf))
+	*v = T(buf)
+}
+
+// hash and id transfer fixed bytes; all zero is written as nil, one byte.
+func (c *coder) hash(v *TokenHash) { c.fixed(v[:]) }
+func (c *coder) id(v *[16]byte)    { c.fixed(v[:]) }
+
+func (c *coder) fixed(v []byte) {
+	if !c.next() {
+		return
+	}
+	if c.mode == writing {
+		if allZero(v) {
+			c.fail(c.enc.EncodeNil())
+		} else {
+			c.fail(c.enc.EncodeBytes(v))
+		}
+		return
+	}
+	n, err := c.dec.DecodeBytesLen()
+	switch {
+	case err != nil:
+		c.fail(err)
+	case n == -1:
+		clear(v)
+	case n != len(v):
+		c.fail(fmt.Errorf("%d bytes where %d belong", n, len(v)))
+	default:
+		c.fail(c.dec.ReadFull(v))
+	}
+}
+
+func allZero(v []byte) bool {
+	for _, b := range v {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// texts transfers a list of strings.
+func texts[T ~string](c *coder, v *[]T) {
+	list(c, v, func(item *T, c *coder) { text(c, item) })
+}
+
+// group transfers a value as an array of its own, so that it can grow.
+func (c *coder) group(fields func(*coder)) {
+	if !c.next() {
+		return
+	}
+	outer := c.left
+	defer func() { c.left = outer }()
+	if c.mode == writing {
+		c.array(fields)
+		return
+	}
+	n, err := c.dec.DecodeArrayLen()
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.left = max(n, 0)
+	fields(c)
+	c.skipRest()
+}
+
+// list transfers a list whose items are arrays of their own fields, so that items can grow too.
+func list[T any](c *coder, v *[]T, fields func(*T, *coder)) {
+	if !c.next() {
+		return
+	}
+	outer := c.left
+	defer func() { c.left = outer }()
+	if c.mode == writing {
+		c.fail(c.enc.EncodeArrayLen(len(*v)))
+		for i := range *v {
+			c.array(func(c *coder) { fields(&(*v)[i], c) })
+		}
+		return
+	}
+	n, err := c.dec.DecodeArrayLen()
+	if err != nil || n > c.src.Len() { // an item takes at least one byte
+		c.fail(errors.New("list is cut off"))
+		return
+	}
+	if n <= 0 {
+		*v = nil
+		return
+	}
+	items := make([]T, 0, min(n, 64))
+	for range n {
+		var item T
+		length, err := c.dec.DecodeArrayLen()
+		if err != nil || c.err != nil {
+			c.fail(err)
+			return
+		}
+		c.left = max(length, 0)
+		fields(&item, c)
+		c.skipRest()
+		items = append(items, item)
+	}
+	*v = items
+}

@@ -1,0 +1,351 @@
+package session
+
+import "time"
+
+// Event is what happened. It is written once and never changes.
+type Event interface {
+	// Type is the event's stable name, for example "SessionStarted".
+	Type() EventType
+	// When is the time of the book's clock at which it happened.
+	When() Instant
+	kind() uint64
+	fields(c *coder)
+}
+
+// EventType is the stable name of a kind of event.
+type EventType string
+
+// Header stands first in every event.
+type Header struct {
+	At   Instant
+	User UserID // empty where the event concerns no single user
+}
+
+// When implements [Event].
+func (h Header) When() Instant { return h.At }
+
+// Whose is the user the event concerns; empty when it concerns no single user.
+func (h Header) Whose() UserID { return h.User }
+
+func (h *Header) fields(c *coder) {
+	c.instant(&h.At)
+	text(c, &h.User)
+}
+
+// The numbers by which events are stored. Never reuse one.
+const (
+	kindUserRegistered = 1 + iota
+	kindUserDisabled
+	kindUserEnabled
+	kindUserUnlocked
+	kindUserLocked
+	kindCredentialChanged
+	kindLoginRejected
+	kindSessionStarted
+	kindSessionRefreshed
+	kindSessionTouched
+	kindSessionEnded
+	kindSessionsRevoked
+	kindOneTimeIssued
+	kindOneTimeRedeemed
+	kindResourceDefined
+	kindResourceRemoved
+)
+
+// newEvent makes an empty event of a stored kind, or nil for an unknown one.
+func newEvent(kind uint64) Event {
+	switch kind {
+	case kindUserRegistered:
+		return &UserRegistered{}
+	case kindUserDisabled:
+		return &UserDisabled{}
+	case kindUserEnabled:
+		return &UserEnabled{}
+	case kindUserUnlocked:
+		return &UserUnlocked{}
+	case kindUserLocked:
+		return &UserLocked{}
+	case kindCredentialChanged:
+		return &CredentialChanged{}
+	case kindLoginRejected:
+		return &LoginRejected{}
+	case kindSessionStarted:
+		return &SessionStarted{}
+	case kindSessionRefreshed:
+		return &SessionRefreshed{}
+	case kindSessionTouched:
+		return &SessionTouched{}
+	case kindSessionEnded:
+		return &SessionEnded{}
+	case kindSessionsRevoked:
+		return &SessionsRevoked{}
+	case kindOneTimeIssued:
+		return &OneTimeIssued{}
+	case kindOneTimeRedeemed:
+		return &OneTimeRedeemed{}
+	case kindResourceDefined:
+		return &ResourceDefined{}
+	case kindResourceRemoved:
+		return &ResourceRemoved{}
+	}
+	return nil
+}
+
+// UserRegistered: the user may log in from now on.
+type UserRegistered struct {
+	Header
+	Credential uint64 // generation of the first verifier
+}
+
+// UserDisabled: logins are refused from now on. The user's sessions end by SessionEnded events of the same page.
+type UserDisabled struct{ Header }
+
+// UserEnabled: logins are accepted again.
+type UserEnabled struct{ Header }
+
+// UserUnlocked: an operator made the book forget the user's failed logins.
+type UserUnlocked struct{ Header }
+
+// UserLocked: too many failures; every login is refused until Until, right or wrong.
+type UserLocked struct {
+	Header
+	Until    Instant // [Forever]: until an operator unlocks
+	Failures uint32  // consecutive failures that led here
+}
+
+// CredentialChanged: verifiers older than Credential are outdated.
+type CredentialChanged struct {
+	Header
+	Credential uint64
+}
+
+// LoginRejected: a login was refused.
+type LoginRejected struct {
+	Header
+	Venue   Venue
+	Refusal Refusal
+	Verdict Verdict // what the credential check had said
+	Client  string
+	RetryAt Instant // with Locked: when the account opens again
+
+	Failures uint32 // with WrongCredentials: consecutive failures, this one included
+}
+
+// SessionStarted: a login was accepted.
+type SessionStarted struct {
+	Header
+	Session       SessionID
+	Venue         Venue
+	Client        string
+	Bound         bool
+	Credential    uint64
+	Until         Instant
+	Idle          time.Duration
+	Access        TokenHash
+	AccessUntil   Instant
+	AccessIdle    time.Duration
+	Refresh       TokenHash
+	RefreshUntil  Instant
+	Failed        uint32
+	Rejected      uint32
+	PreviousLogin Instant
+	Scopes        []string
+}
+
+// SessionRefreshed: the access token before this one is dead.
+type SessionRefreshed struct {
+	Header
+	Session      SessionID
+	Generation   uint32 // 2 for the first refresh
+	Handle       Handle
+	Access       TokenHash
+	AccessUntil  Instant
+	Refresh      TokenHash // zero: the refresh token stays; otherwise it was rotated to this
+	RefreshUntil Instant
+	SpentUntil   Instant // with a rotation: until when the replaced token still leads to the same successor
+}
+
+// SessionTouched: the session was in use at this time.
+type SessionTouched struct {
+	Header
+	Session SessionID
+}
+
+// SessionEnded: all tokens of the session are dead.
+type SessionEnded struct {
+	Header
+	Session SessionID
+	Reason  EndReason
+}
+
+// SessionsRevoked: all sessions of the partition that match are dead.
+type SessionsRevoked struct {
+	Header
+	Venue  Venue   // zero: any
+	Client string  // empty: any
+	Before Instant // those started before this
+	Count  uint64  // how many there were
+}
+
+// OneTimeIssued: a token that can be redeemed once, before Until.
+type OneTimeIssued struct {
+	Header
+	Venue   Venue
+	Session SessionID // zero: for the user; otherwise it dies with the session
+	Token   TokenHash
+	Until   Instant
+}
+
+// OneTimeRedeemed: the token is used up.
+type OneTimeRedeemed struct {
+	Header
+	Venue Venue
+	Token TokenHash
+}
+
+// ResourceDefined: the resource exists, in this form, from now on.
+type ResourceDefined struct {
+	Header
+	Resource Resource
+}
+
+// ResourceRemoved: the resource is gone.
+type ResourceRemoved struct {
+	Header
+	Name ResourceName
+}
+
+func (*UserRegistered) Type() EventType    { return "UserRegistered" }
+func (*UserDisabled) Type() EventType      { return "UserDisabled" }
+func (*UserEnabled) Type() EventType       { return "UserEnabled" }
+func (*UserUnlocked) Type() EventType      { return "UserUnlocked" }
+func (*UserLocked) Type() EventType        { return "UserLocked" }
+func (*CredentialChanged) Type() EventType { return "CredentialChanged" }
+func (*LoginRejected) Type() EventType     { return "LoginRejected" }
+func (*SessionStarted) Type() EventType    { return "SessionStarted" }
+func (*SessionRefreshed) Type() EventType  { return "SessionRefreshed" }
+func (*SessionTouched) Type() EventType    { return "SessionTouched" }
+func (*SessionEnded) Type() EventType      { return "SessionEnded" }
+func (*SessionsRevoked) Type() EventType   { return "SessionsRevoked" }
+func (*OneTimeIssued) Type() EventType     { return "OneTimeIssued" }
+func (*OneTimeRedeemed) Type() EventType   { return "OneTimeRedeemed" }
+func (*ResourceDefined) Type() EventType   { return "ResourceDefined" }
+func (*ResourceRemoved) Type() EventType   { return "ResourceRemoved" }
+
+func (*UserRegistered) kind() uint64    { return kindUserRegistered }
+func (*UserDisabled) kind() uint64      { return kindUserDisabled }
+func (*UserEnabled) kind() uint64       { return kindUserEnabled }
+func (*UserUnlocked) kind() uint64      { return kindUserUnlocked }
+func (*UserLocked) kind() uint64        { return kindUserLocked }
+func (*CredentialChanged) kind() uint64 { return kindCredentialChanged }
+func (*LoginRejected) kind() uint64     { return kindLoginRejected }
+func (*SessionStarted) kind() uint64    { return kindSessionStarted }
+func (*SessionRefreshed) kind() uint64  { return kindSessionRefreshed }
+func (*SessionTouched) kind() uint64    { return kindSessionTouched }
+func (*SessionEnded) kind() uint64      { return kindSessionEnded }
+func (*SessionsRevoked) kind() uint64   { return kindSessionsRevoked }
+func (*OneTimeIssued) kind() uint64     { return kindOneTimeIssued }
+func (*OneTimeRedeemed) kind() uint64   { return kindOneTimeRedeemed }
+func (*ResourceDefined) kind() uint64   { return kindResourceDefined }
+func (*ResourceRemoved) kind() uint64   { return kindResourceRemoved }
+
+func (x *UserRegistered) fields(c *coder) {
+	x.Header.fields(c)
+	c.uint(&x.Credential)
+}
+
+func (x *UserLocked) fields(c *coder) {
+	x.Header.fields(c)
+	c.instant(&x.Until)
+	c.uint32(&x.Failures)
+}
+
+func (x *CredentialChanged) fields(c *coder) {
+	x.Header.fields(c)
+	c.uint(&x.Credential)
+}
+
+func (x *LoginRejected) fields(c *coder) {
+	x.Header.fields(c)
+	code(c, &x.Venue)
+	code(c, &x.Refusal)
+	code(c, &x.Verdict)
+	text(c, &x.Client)
+	c.instant(&x.RetryAt)
+	c.uint32(&x.Failures)
+}
+
+func (x *SessionStarted) fields(c *coder) {
+	x.Header.fields(c)
+	c.id((*[16]byte)(&x.Session))
+	code(c, &x.Venue)
+	text(c, &x.Client)
+	c.bool(&x.Bound)
+	c.uint(&x.Credential)
+	c.instant(&x.Until)
+	c.duration(&x.Idle)
+	c.hash(&x.Access)
+	c.instant(&x.AccessUntil)
+	c.duration(&x.AccessIdle)
+	c.hash(&x.Refresh)
+	c.instant(&x.RefreshUntil)
+	c.uint32(&x.Failed)
+	c.uint32(&x.Rejected)
+	c.instant(&x.PreviousLogin)
+	texts(c, &x.Scopes)
+}
+
+func (x *SessionRefreshed) fields(c *coder) {
+	x.Header.fields(c)
+	c.id((*[16]byte)(&x.Session))
+	c.uint32(&x.Generation)
+	c.id((*[16]byte)(&x.Handle))
+	c.hash(&x.Access)
+	c.instant(&x.AccessUntil)
+	c.hash(&x.Refresh)
+	c.instant(&x.RefreshUntil)
+	c.instant(&x.SpentUntil)
+}
+
+func (x *SessionTouched) fields(c *coder) {
+	x.Header.fields(c)
+	c.id((*[16]byte)(&x.Session))
+}
+
+func (x *SessionEnded) fields(c *coder) {
+	x.Header.fields(c)
+	c.id((*[16]byte)(&x.Session))
+	code(c, &x.Reason)
+}
+
+func (x *SessionsRevoked) fields(c *coder) {
+	x.Header.fields(c)
+	code(c, &x.Venue)
+	text(c, &x.Client)
+	c.instant(&x.Before)
+	c.uint(&x.Count)
+}
+
+func (x *OneTimeIssued) fields(c *coder) {
+	x.Header.fields(c)
+	code(c, &x.Venue)
+	c.id((*[16]byte)(&x.Session))
+	c.hash(&x.Token)
+	c.instant(&x.Until)
+}
+
+func (x *OneTimeRedeemed) fields(c *coder) {
+	x.Header.fields(c)
+	code(c, &x.Venue)
+	c.hash(&x.Token)
+}
+
+func (x *ResourceDefined) fields(c *coder) {
+	x.Header.fields(c)
+	x.Resource.fields(c)
+}
+
+func (x *ResourceRemoved) fields(c *coder) {
+	x.Header.fields(c)
+	text(c, &x.Name)
+}
