@@ -1,0 +1,98 @@
+package engine
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rollbook/bus"
+	"rollbook/engine/session"
+)
+
+// Metrics is what the writers of a process count. It is a [prometheus.Collector]: the program registers it.
+type Metrics struct {
+	commands   *prometheus.CounterVec
+	events     *prometheus.CounterVec
+	appends    *prometheus.HistogramVec
+	pageEvents prometheus.Histogram
+	sessions   prometheus.Gauge
+	roles      *prometheus.GaugeVec
+	recoveries prometheus.Counter
+	ignored    prometheus.Counter
+}
+
+// NewMetrics makes the metrics of a process's writers.
+func NewMetrics() *Metrics {
+	return &Metrics{
+		commands: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rollbook_commands_total",
+			Help: "Commands answered, by verb and outcome (accepted, or the code of the refusal)."}, []string{"verb", "outcome"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rollbook_events_total",
+			Help: "Events decided, by type."}, []string{"type"}),
+		appends: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "rollbook_append_seconds",
+			Help:    "Time from handing a page to the bus to knowing its outcome, by outcome.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 15)}, []string{"outcome"}),
+		pageEvents: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "rollbook_page_events",
+			Help: "Events in a stored page.", Buckets: prometheus.ExponentialBuckets(1, 2, 13)}),
+		sessions: prometheus.NewGauge(prometheus.GaugeOpts{Name: "rollbook_live_sessions",
+			Help: "Sessions that have not ended, as the writer of the partition counts them."}),
+		roles: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "rollbook_writer_role",
+			Help: "What the writer of a partition does in this process: 0 starting, 1 standing by, 2 writing."}, []string{"partition"}),
+		recoveries: prometheus.NewCounter(prometheus.CounterOpts{Name: "rollbook_writer_recoveries_total",
+			Help: "Times the state was rebuilt because a page was not stored as expected."}),
+		ignored: prometheus.NewCounter(prometheus.CounterOpts{Name: "rollbook_stale_commands_total",
+			Help: "Commands that reached the writer after their sender had given up."}),
+	}
+}
+
+func (m *Metrics) all() []prometheus.Collector {
+	return []prometheus.Collector{m.commands, m.events, m.appends, m.pageEvents, m.sessions, m.roles, m.recoveries, m.ignored}
+}
+
+// Describe implements [prometheus.Collector].
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range m.all() {
+		c.Describe(ch)
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range m.all() {
+		c.Collect(ch)
+	}
+}
+
+func (m *Metrics) answered(verb session.Verb, refusal session.Refusal) {
+	m.commands.WithLabelValues(string(verb), refusal.String()).Inc()
+}
+
+func (m *Metrics) event(t session.EventType) { m.events.WithLabelValues(string(t)).Inc() }
+
+func (m *Metrics) appended(took time.Duration, err error) {
+	outcome := "unknown"
+	switch {
+	case err == nil:
+		outcome = "applied"
+	case errors.Is(err, bus.ErrConflict):
+		outcome = "conflict"
+	case errors.Is(err, bus.ErrInFlight):
+		outcome = "in_flight"
+	case errors.Is(err, bus.ErrNotStored):
+		outcome = "refused"
+	}
+	m.appends.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+func (m *Metrics) stored(events, sessions int) {
+	m.pageEvents.Observe(float64(events))
+	m.sessions.Set(float64(sessions))
+}
+
+func (m *Metrics) role(p bus.Partition, role int32) {
+	m.roles.WithLabelValues(strconv.Itoa(int(p))).Set(float64(role))
+}
+
+func (m *Metrics) recovered() { m.recoveries.Inc() }
+func (m *Metrics) stale()     { m.ignored.Inc() }

@@ -1,0 +1,195 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"rollbook/bus"
+	"rollbook/engine/session"
+)
+
+// answer is what one waiting command is told once the page at hand is stored.
+type answer struct {
+	to      bus.Received
+	verb    session.Verb
+	refusal session.Refusal
+	body    []byte
+}
+
+// write takes, decides, appends and answers until something ends this term.
+func (w *Writer) write(ctx context.Context) error {
+	intake, err := w.cfg.OpenIntake(ctx, w.source, w.read)
+	if err != nil {
+		return err
+	}
+	defer intake.Close()
+	w.waiting = nil // what an earlier term had taken stands in COMMANDS still, or its senders repeat it
+	for ctx.Err() == nil {
+		if len(w.waiting) == 0 {
+			if err := w.take(ctx, intake); err != nil {
+				return err
+			}
+		}
+		if err := w.turn(ctx, intake); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// take waits for commands, or until the next session expires.
+func (w *Writer) take(ctx context.Context, intake Intake) error {
+	waitCtx := ctx
+	if next := w.state.NextDeadline(); next != 0 {
+		wait := max(0, time.Duration(next-session.At(w.cfg.Now())))
+		var cancel context.CancelFunc
+		waitCtx, cancel = context.WithTimeout(ctx, wait)
+		defer cancel()
+	}
+	taken, err := intake.Take(waitCtx)
+	if err != nil && !(ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded)) {
+		return err
+	}
+	w.waiting = append(w.waiting[:0], taken...)
+	return nil
+}
+
+// turn makes one page of what waits, stores it, and answers. After a failed append it rebuilds the state and leaves the
+// commands waiting: they are decided again, or answered from the book if the page was stored after all.
+func (w *Writer) turn(ctx context.Context, intake Intake) error {
+	page, answered, done := w.compose(ctx, intake.Incarnation())
+	if len(page.Events) > 0 {
+		data, err := bus.EncodePage(page)
+		if err != nil {
+			return fmt.Errorf("encode page %d: %w", w.last+1, err)
+		}
+		seq, err := w.append(ctx, data)
+		if err != nil {
+			w.cfg.Log.Warn("a page could not be stored", "partition", w.cfg.Partition, "page", w.last+1, "err", err)
+			return w.recover(ctx)
+		}
+		w.last, w.lastTime = seq, page.Time
+		w.announced.Store(seq)
+		w.answers.settle(seq, page.Answers, page.Time)
+		w.cfg.Metrics.stored(len(page.Events), w.state.Sessions())
+	}
+	w.read, w.source = page.CommandsRead, page.Incarnation
+	at := bus.Position{Partition: w.cfg.Partition, Page: w.last}
+	for _, a := range answered {
+		w.cfg.Metrics.answered(a.verb, a.refusal)
+		if err := intake.Reply(a.to, bus.Reply{Position: at, Body: a.body}); err != nil {
+			// It is on disk; the sender asks again and is answered from the book.
+			w.cfg.Log.Warn("an answer could not be sent", "command", a.verb, "position", at, "err", err)
+		}
+	}
+	w.waiting = w.waiting[done:]
+	if err := intake.Flush(); err != nil {
+		return err
+	}
+	return intake.Trim(w.read)
+}
+
+// recover rebuilds the state after an append that was not applied. Only the book knows whether the page is there.
+func (w *Writer) recover(ctx context.Context) error {
+	w.cfg.Metrics.recovered()
+	mine := w.epoch
+	if err := w.load(ctx); err != nil {
+		return err
+	}
+	w.announced.Store(w.last)
+	if w.epoch != mine {
+		return errDeposed
+	}
+	return sleep(ctx, retryFirst)
+}
+
+// compose decides the waiting commands, applies what they led to, and gives the page, the answers, and how many commands
+// they cover. The state is ahead of the book from here until the page is stored.
+func (w *Writer) compose(ctx context.Context, incarnation int64) (bus.Page, []answer, int) {
+	now := w.clock()
+	page := bus.Page{Epoch: w.epoch, Time: int64(now), Incarnation: incarnation, CommandsRead: w.read}
+	if incarnation != w.source {
+		page.CommandsRead = 0
+	}
+	answered := make([]answer, 0, len(w.waiting))
+	clear(w.composing)
+	size, done := 0, 0
+	for _, received := range w.waiting {
+		if size >= pageRoom {
+			break
+		}
+		done++
+		page.CommandsRead = max(page.CommandsRead, received.Seq)
+		if int64(now)-received.Stored.UnixNano() > int64(staleCommand) {
+			w.cfg.Metrics.stale()
+			continue
+		}
+		a, events, ok := w.decide(ctx, received, now)
+		if !ok {
+			continue
+		}
+		if len(events) > 0 {
+			page.Answers = append(page.Answers, bus.Answer{ID: received.ID, Events: uint32(len(events))})
+			size += w.add(&page, events)
+		}
+		w.composing[received.ID] = a
+		answered = append(answered, a)
+	}
+	if next := w.state.NextDeadline(); next != 0 && next <= now {
+		// After the commands, so that the answers count the page's first events.
+		events, _ := w.state.Decide(&session.Expire{}, now)
+		for _, e := range events {
+			w.state.Apply(e)
+		}
+		w.add(&page, events)
+	}
+	return page, answered, done
+}
+
+// decide answers one command. With events, they are applied already. It is not ok when nothing can be answered.
+func (w *Writer) decide(ctx context.Context, received bus.Received, now session.Instant) (answer, []session.Event, bool) {
+	a := answer{to: received, verb: session.Verb(received.Verb)}
+	if earlier, repeated := w.composing[received.ID]; repeated { // before its page was stored
+		earlier.to = received
+		return earlier, nil, true
+	}
+	if place, repeated := w.answers.find(received.ID); repeated {
+		reply, err := w.recall(ctx, place)
+		if err != nil {
+			w.cfg.Log.Warn("a repeated command could not be answered from the book", "command", a.verb, "err", err)
+			return a, nil, false
+		}
+		a.refusal, a.body = reply.Refusal, session.EncodeReply(reply)
+		return a, nil, true
+	}
+	cmd, err := session.DecodeCommand(a.verb, received.Body)
+	if err != nil {
+		w.cfg.Log.Warn("a command could not be read", "command", a.verb, "err", err)
+		a.refusal = session.InvalidCommand
+		a.body = session.EncodeReply(session.Reply{Refusal: session.InvalidCommand})
+		return a, nil, true
+	}
+	events, reply := w.state.Decide(cmd, now)
+	if len(events) > 0 {
+		for _, e := range events {
+			w.state.Apply(e)
+		}
+		reply = w.state.Recall(events)
+	}
+	a.refusal, a.body = reply.Refusal, session.EncodeReply(reply)
+	return a, events, true
+}
+
+// add puts events into the page and gives their size.
+func (w *Writer) add(page *bus.Page, events []session.Event) int {
+	size := 0
+	for _, e := range events {
+		w.cfg.Metrics.event(e.Type())
+		data := session.AppendEvent(nil, e)
+		page.Events = append(page.Events, data)
+		size += len(data)
+	}
+	return size
+}

@@ -1,0 +1,283 @@
+// Package engine turns commands into session events: it is the writer of a partition.
+//
+// The writer takes every command that is waiting, decides each against the state in memory, appends all resulting
+// events as one page, and answers when the page is on disk. While one page is being stored the next commands gather:
+// the busier the partition, the larger the pages.
+//
+// Invariants:
+//   - Nothing is answered before it is on disk.
+//   - One goroutine owns the state. The state may be one page ahead of the book; on any outcome of an append but
+//     "applied" it is thrown away and rebuilt from the book, by the same fold that serves the start.
+//   - Being the writer is a belief; the fence is the book's: every page is appended with the sequence of the last page
+//     this writer knows, so a deposed writer cannot append. It finds a newer epoch, says so, and stands by.
+//   - A command is done once: its id stands in the page that answers it, and a repeat is answered from that page.
+//   - The book's clock never runs backwards.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"rollbook/bus"
+	"rollbook/engine/session"
+)
+
+// Book is the log of one partition: *[bus.Book]. What Append acknowledges is on disk; its other outcomes are told apart
+// with errors.Is. Read gives pages in order and without a gap, or fails.
+type Book interface {
+	Append(ctx context.Context, expectLast uint64, page []byte) (uint64, error)
+	Read(ctx context.Context, after, through uint64, fn func(bus.StoredPage) error) error
+	End(ctx context.Context) (uint64, error)
+	Announce(bus.Announcement) error
+	Announcements(fn func(bus.Announcement)) (stop func(), err error)
+}
+
+// Intake gives the commands of one partition in order: *[bus.Intake].
+type Intake interface {
+	// Take blocks until a command waits, then gives all that wait. It loses none when ctx ends.
+	Take(ctx context.Context) ([]bus.Received, error)
+	// Reply gathers an answer; Flush sends what is gathered. A lost answer is asked for again.
+	Reply(bus.Received, bus.Reply) error
+	Flush() error
+	// Trim says that all commands through this sequence are done with.
+	Trim(through uint64) error
+	Incarnation() int64
+	Close()
+}
+
+// Config is what a writer stands on. All fields are required but those that say what zero means.
+type Config struct {
+	Partition bus.Partition
+	Book      Book
+	// OpenIntake opens the commands after a position, as far as incarnation is still the stream that the position is of.
+	OpenIntake func(ctx context.Context, incarnation int64, after uint64) (Intake, error)
+	Policies   session.Policies
+	// Alone says that no other process can write to this book (an embedded bus with its data directory locked), so that
+	// the writer need not listen for another before it starts.
+	Alone bool
+	// Now is the writer's clock. Nil: time.Now.
+	Now     func() time.Time
+	Log     *slog.Logger
+	Metrics *Metrics
+}
+
+// Tuning that nobody has needed to change.
+const (
+	announceEvery = 50 * time.Millisecond
+	silence       = 250 * time.Millisecond // without a word from the writer: it is gone
+	appendTimeout = 2 * time.Second
+	staleCommand  = 10 * time.Second // whoever sent it has given up: doing it now would surprise everybody
+	pageRoom      = 192 << 10        // no command is added to a page that holds this many bytes of events
+	retryFirst    = 20 * time.Millisecond
+	retryLast     = time.Second
+)
+
+// errDeposed says that another writer has opened a newer epoch.
+var errDeposed = errors.New("another writer has taken over")
+
+// Writer is the writer of one partition. See [Writer.Run].
+type Writer struct {
+	cfg Config
+
+	// Owned by Run: rebuilt by load, changed by compose.
+	state    *session.State
+	answers  *answers
+	last     uint64 // sequence of the last page in state
+	epoch    uint64 // of the last page in state
+	lastTime int64  // of the last page in state
+	read     uint64 // the last command that the pages in state cover
+	source   int64  // the incarnation of COMMANDS that read is of
+
+	waiting   []bus.Received           // taken, not answered: decided again after an append that failed
+	composing map[bus.CommandID]answer // what the page at hand answers so far
+
+	announced atomic.Uint64 // last, for the announcing goroutine
+	role      atomic.Int32
+}
+
+// Roles of a writer, as [Writer.Role] gives them.
+const (
+	Starting int32 = iota
+	StandingBy
+	Writing
+)
+
+// New makes a writer; it starts nothing.
+func New(cfg Config) *Writer {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics()
+	}
+	return &Writer{cfg: cfg, composing: make(map[bus.CommandID]answer)}
+}
+
+// Role is what the writer does now: Starting, StandingBy or Writing. Safe for concurrent use.
+func (w *Writer) Role() int32 { return w.role.Load() }
+
+// Run stands by until no other writer is heard, takes over and writes; deposed, it stands by again. Trouble with the
+// bus is retried. It returns when ctx ends, with the page at hand finished, or on an error that needs an operator: a
+// book that cannot be read.
+func (w *Writer) Run(ctx context.Context) error {
+	defer w.setRole(Starting)
+	pause := retryFirst
+	for {
+		err := w.reign(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case hopeless(err):
+			return fmt.Errorf("write partition %d: %w", w.cfg.Partition, err)
+		case errors.Is(err, errDeposed):
+			w.cfg.Log.Warn("deposed: standing by", "partition", w.cfg.Partition, "epoch", w.epoch)
+			pause = retryFirst
+		default:
+			w.cfg.Log.Warn("the writer starts again", "partition", w.cfg.Partition, "err", err)
+		}
+		if sleep(ctx, pause) != nil {
+			return ctx.Err()
+		}
+		pause = min(2*pause, retryLast)
+	}
+}
+
+// hopeless says which errors no retry mends.
+func hopeless(err error) bool {
+	return errors.Is(err, bus.ErrDamagedPage) || errors.Is(err, bus.ErrPageVersion) || errors.Is(err, bus.ErrGap) ||
+		errors.Is(err, session.ErrUndecodable) || errors.Is(err, session.ErrFromTheFuture) || errors.Is(err, bus.ErrNotCreated)
+}
+
+func (w *Writer) setRole(r int32) {
+	w.role.Store(r)
+	w.cfg.Metrics.role(w.cfg.Partition, r)
+}
+
+// reign is one term of office: from standing by to the error that ends it.
+func (w *Writer) reign(ctx context.Context) error {
+	if err := w.standBy(ctx); err != nil {
+		return err
+	}
+	if err := w.takeOver(ctx); err != nil {
+		return err
+	}
+	w.setRole(Writing)
+	defer w.setRole(StandingBy)
+	w.cfg.Log.Info("writing", "partition", w.cfg.Partition, "epoch", w.epoch, "page", w.last, "sessions", w.state.Sessions())
+
+	done := make(chan struct{})
+	announcing, stop := context.WithCancel(ctx)
+	go func() {
+		defer close(done)
+		w.announce(announcing, w.epoch)
+	}()
+	defer func() { stop(); <-done }()
+	return w.write(ctx)
+}
+
+// standBy returns when no writer has been heard for a while.
+func (w *Writer) standBy(ctx context.Context) error {
+	if w.cfg.Alone {
+		return nil
+	}
+	w.setRole(StandingBy)
+	heard := make(chan struct{}, 1)
+	stop, err := w.cfg.Book.Announcements(func(bus.Announcement) {
+		select {
+		case heard <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("listen for another writer: %w", err)
+	}
+	defer stop()
+	quiet := time.NewTimer(silence)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-heard:
+			quiet.Reset(silence)
+		case <-quiet.C:
+			return nil
+		}
+	}
+}
+
+// takeOver reads the book to its end and appends the opening page of the next epoch. Until that page is stored, nothing
+// this writer does is seen; once it is, no page of an earlier epoch can be stored any more.
+func (w *Writer) takeOver(ctx context.Context) error {
+	for {
+		if err := w.load(ctx); err != nil {
+			return err
+		}
+		now := w.clock()
+		opening, err := bus.EncodePage(bus.Page{Epoch: w.epoch + 1, Time: int64(now), Incarnation: w.source, CommandsRead: w.read})
+		if err != nil {
+			return fmt.Errorf("open an epoch: %w", err)
+		}
+		seq, err := w.append(ctx, opening)
+		switch {
+		case err == nil:
+			w.epoch, w.last, w.lastTime = w.epoch+1, seq, int64(now)
+			w.announced.Store(seq)
+			return nil
+		case errors.Is(err, bus.ErrConflict), errors.Is(err, bus.ErrInFlight):
+			if !w.cfg.Alone {
+				return fmt.Errorf("open an epoch: %w", errDeposed) // somebody else was quicker: listen first
+			}
+		default:
+			w.cfg.Log.Warn("opening an epoch failed", "partition", w.cfg.Partition, "err", err)
+		}
+		if err := sleep(ctx, retryFirst); err != nil {
+			return err
+		}
+	}
+}
+
+// announce says that this writer is there, and how far the book goes, until ctx ends.
+func (w *Writer) announce(ctx context.Context, epoch uint64) {
+	tick := time.NewTicker(announceEvery)
+	defer tick.Stop()
+	for {
+		// A lost announcement is made up for by the next; a bus that is away is noticed by the append.
+		_ = w.cfg.Book.Announce(bus.Announcement{Epoch: epoch, Last: w.announced.Load(), Time: w.cfg.Now().UnixNano()})
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// clock is the book's time now: the wall clock, but never before the last page or event.
+func (w *Writer) clock() session.Instant {
+	return max(session.At(w.cfg.Now()), session.Instant(w.lastTime), w.state.Clock())
+}
+
+// append stores a page. It goes on when ctx ends meanwhile, so that an orderly stop leaves no page in doubt.
+func (w *Writer) append(ctx context.Context, page []byte) (uint64, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
+	defer cancel()
+	start := time.Now()
+	seq, err := w.cfg.Book.Append(ctx, w.last, page)
+	w.cfg.Metrics.appended(time.Since(start), err)
+	return seq, err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
