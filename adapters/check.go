@@ -2,33 +2,37 @@ package adapters
 
 import (
 	"context"
-	"time"
 
 	"rollbook/engine/session"
 )
 
-// Check says whether an access token is good, and of which session. A known token is answered from memory.
-func (g *Gate) Check(ctx context.Context, venue session.Venue, token string) (session.Session, Refused, error) {
+// Check says whether an access token is good, and whose it is. A known token is answered from memory.
+func (g *Gate) Check(ctx context.Context, venue session.Venue, token string) (session.Live, Refused, error) {
 	hash := session.HashToken(token)
-	s, kind := g.cfg.Sessions.ByToken(hash)
-	if kind == session.NoToken {
-		var err error
-		if s, kind, err = g.find(ctx, hash); err != nil {
-			return session.Session{}, Refused{}, err
+	live, found := g.cfg.Sessions.Check(hash)
+	if found {
+		if err := g.cfg.Follower.Fresh(); err != nil {
+			return session.Live{}, Refused{}, unavailable(err)
 		}
-	} else if err := g.cfg.Follower.Fresh(); err != nil {
-		return session.Session{}, Refused{}, unavailable(err)
+	} else {
+		if err := g.barrier(ctx); err != nil {
+			return session.Live{}, Refused{}, err
+		}
+		live, found = g.cfg.Sessions.Check(hash)
 	}
-	if kind != session.AccessToken || s.Venue != venue {
-		return session.Session{}, Refused{Code: session.InvalidToken}, nil
+	if !found || live.Venue != venue {
+		return session.Live{}, Refused{Code: session.InvalidToken}, nil
 	}
 	now := g.now()
-	if now >= s.AccessDeadline() {
-		return session.Session{}, Refused{Code: session.ExpiredToken}, nil
+	if now >= live.Deadline {
+		return session.Live{}, Refused{Code: session.ExpiredToken}, nil
 	}
-	g.noteUse(s, now)
-	return s, Refused{}, nil
+	g.noteUse(live, now)
+	return live, Refused{}, nil
 }
+
+// Session is all that is known of a live session.
+func (g *Gate) Session(id session.SessionID) (session.Session, bool) { return g.cfg.Sessions.ByID(id) }
 
 // Resources lists what can be asked for.
 func (g *Gate) Resources() []session.Resource { return g.cfg.Resources.All() }
@@ -58,17 +62,9 @@ func (g *Gate) Watch(id session.SessionID) (ended <-chan struct{}, stop func()) 
 	return g.cfg.Sessions.Watch(id)
 }
 
-// useGrain is how finely use is recorded: in tenths of the shortest idle limit. An idle session can end up to this
-// fraction of the limit early, and never late.
-const useGrain = 10
-
-// noteUse has the use of a session recorded, at most every tenth of its idle limit.
-func (g *Gate) noteUse(s session.Session, now session.Instant) {
-	idle := s.Idle
-	if s.AccessIdle > 0 && (idle == 0 || s.AccessIdle < idle) {
-		idle = s.AccessIdle
-	}
-	if idle == 0 || time.Duration(now-s.LastActive) < idle/useGrain {
+// noteUse has the use of a session recorded, when that is due and not under way already.
+func (g *Gate) noteUse(s session.Live, now session.Instant) {
+	if now < s.NoteFrom {
 		return
 	}
 	g.mu.Lock()

@@ -50,7 +50,11 @@ type Directory interface {
 
 // Sessions is this pod's view of the live sessions. Its methods answer from memory and are safe for concurrent use.
 type Sessions interface {
-	// ByToken finds the session that a token belongs to, whatever its deadline; NoToken when there is none.
+	// Check finds the live session of an access token, whatever its deadline: the hot path.
+	Check(hash session.TokenHash) (session.Live, bool)
+	// ByID finds a live session.
+	ByID(id session.SessionID) (session.Session, bool)
+	// ByToken finds the session that any token belongs to, whatever its deadline; NoToken when there is none.
 	ByToken(hash session.TokenHash) (session.Session, session.TokenKind)
 	// ByHandle finds a session by the id its venue shows. A session that ended lately is found too: with its ID, User
 	// and Venue alone.
@@ -108,7 +112,7 @@ type Gate struct {
 	checks chan struct{} // a slot for each hash that runs
 	queue  chan struct{} // a slot for each login that runs or waits
 
-	touches chan session.Session
+	touches chan session.Live
 
 	mu      sync.Mutex
 	pending map[session.SessionID]struct{} // guarded by mu: sessions whose use is being recorded
@@ -130,7 +134,7 @@ func NewGate(cfg Config) *Gate {
 	}
 	return &Gate{
 		cfg: cfg, checks: make(chan struct{}, cfg.Checks), queue: make(chan struct{}, cfg.Queue+cfg.Checks),
-		touches: make(chan session.Session, 4096), pending: make(map[session.SessionID]struct{}),
+		touches: make(chan session.Live, 4096), pending: make(map[session.SessionID]struct{}),
 	}
 }
 

@@ -104,8 +104,14 @@ func ParseHandle(text string) (Handle, error) {
 // carry at least 128 random bits, so a plain hash is enough (OWASP ASVS 5.0, 6.5.2).
 type TokenHash [sha256.Size]byte
 
-// HashToken hashes the text a client presents.
-func HashToken(token string) TokenHash { return sha256.Sum256([]byte(token)) }
+// HashToken hashes the text a client presents. It allocates nothing for tokens of up to 128 bytes.
+func HashToken(token string) TokenHash {
+	var buf [128]byte
+	if len(token) > len(buf) {
+		return sha256.Sum256([]byte(token))
+	}
+	return sha256.Sum256(buf[:copy(buf[:], token)])
+}
 
 // Instant is a time of the book's clock in Unix nanoseconds (UTC). Zero means "none".
 type Instant int64
@@ -185,6 +191,32 @@ type Session struct {
 	Rejected      uint32   // refused though the password was not judged or was right (locked, disabled, too many sessions)
 	PreviousLogin Instant  // the user's login before this one; zero: this is the first
 	Scopes        []string // granted access rights, where the venue knows them
+}
+
+// Live is what a check of an access token needs to know of the session that it belongs to.
+type Live struct {
+	ID       SessionID
+	User     UserID
+	Deadline Instant // the first instant at which the access token is refused
+	NoteFrom Instant // from when on a use is worth recording, because it moves the deadline; [Forever]: never
+	Venue    Venue
+}
+
+// useGrain is how finely use is recorded: in tenths of the shortest idle limit. An idle session can end up to this
+// fraction of the limit early, and never late.
+const useGrain = 10
+
+// Live is what a check of the session's access token needs.
+func (s *Session) Live() Live {
+	live := Live{ID: s.ID, User: s.User, Deadline: s.AccessDeadline(), NoteFrom: Forever, Venue: s.Venue}
+	idle := s.Idle
+	if s.AccessIdle > 0 && (idle == 0 || s.AccessIdle < idle) {
+		idle = s.AccessIdle
+	}
+	if idle > 0 {
+		live.NoteFrom = s.LastActive.Add(idle / useGrain)
+	}
+	return live
 }
 
 // Deadline is the first instant at which the session is over.

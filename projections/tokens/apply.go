@@ -16,9 +16,7 @@ func (x *Index) Apply(page projections.Page) error {
 		case *session.SessionRefreshed:
 			x.refresh(e)
 		case *session.SessionTouched:
-			if at := x.ids[e.Session]; at != 0 {
-				x.slab.at(at).lastActive = e.At
-			}
+			x.touch(e)
 		case *session.SessionEnded:
 			x.end(e.Session, e.At)
 		case *session.SessionsRevoked:
@@ -46,7 +44,7 @@ func (x *Index) start(e *session.SessionStarted) {
 		failed: s.Failed, rejected: s.Rejected, previousLogin: s.PreviousLogin, scopes: x.scopes.number(s.Scopes),
 	}
 	x.ids[s.ID] = at
-	x.tokens[keyOf(s.Access)] = placeOf(at, session.AccessToken)
+	x.access.put(&s.Access, x.live(r))
 	if s.Refresh != (session.TokenHash{}) {
 		x.tokens[keyOf(s.Refresh)] = placeOf(at, session.RefreshToken)
 	}
@@ -59,7 +57,7 @@ func (x *Index) refresh(e *session.SessionRefreshed) {
 		return
 	}
 	r := x.slab.at(at)
-	delete(x.tokens, keyOf(r.access))
+	x.access.remove(&r.access)
 	x.dropHandle(r)
 	old := r.refresh
 	s := x.session(r)
@@ -67,7 +65,7 @@ func (x *Index) refresh(e *session.SessionRefreshed) {
 	r.generation, r.lastActive, r.handle = s.Generation, s.LastActive, s.Handle
 	r.access, r.accessUntil = s.Access, s.AccessUntil
 	r.refresh, r.refreshUntil, r.spent, r.spentUntil = s.Refresh, s.RefreshUntil, s.Spent, s.SpentUntil
-	x.tokens[keyOf(r.access)] = placeOf(at, session.AccessToken)
+	x.access.put(&r.access, x.live(r))
 	if old != r.refresh {
 		x.tokens[keyOf(old)] = placeOf(at, session.SpentToken)
 		x.spent[at] = append(x.spent[at], keyOf(old))
@@ -76,6 +74,22 @@ func (x *Index) refresh(e *session.SessionRefreshed) {
 	if r.handle != session.Handle(r.id) {
 		x.handles[r.handle] = at
 	}
+}
+
+func (x *Index) touch(e *session.SessionTouched) {
+	at := x.ids[e.Session]
+	if at == 0 {
+		return
+	}
+	r := x.slab.at(at)
+	r.lastActive = e.At
+	x.access.put(&r.access, x.live(r))
+}
+
+// live is what the table of access tokens holds of a session. Its user is the interned string, not a copy.
+func (x *Index) live(r *record) session.Live {
+	s := x.session(r)
+	return s.Live()
 }
 
 func (x *Index) revoke(e *session.SessionsRevoked) {
@@ -95,7 +109,7 @@ func (x *Index) end(id session.SessionID, when session.Instant) {
 	}
 	r := x.slab.at(at)
 	delete(x.ids, id)
-	delete(x.tokens, keyOf(r.access))
+	x.access.remove(&r.access)
 	delete(x.tokens, keyOf(r.refresh))
 	for _, k := range x.spent[at] {
 		delete(x.tokens, k)

@@ -18,10 +18,11 @@ type record struct {
 	spentUntil             session.Instant
 	previousLogin          session.Instant
 	idle, accessIdle       time.Duration
-	user, client, scopes   uint32 // numbers of interned values
+	user, client           uint32 // numbers of interned values
 	generation             uint32
 	failed, rejected       uint32
-	prev, next             slot // of the same user
+	prev, next             slot   // of the same user
+	scopes                 uint16 // number of an interned list
 	venue                  session.Venue
 	bound                  bool
 }
@@ -86,19 +87,19 @@ func (n *names[T]) number(name T) uint32 {
 // scopeSets gives equal lists of scopes one number; number 0 is no scopes.
 type scopeSets struct {
 	list    [][]string
-	numbers map[string]uint32
+	numbers map[string]uint16
 }
 
 func newScopeSets() scopeSets {
-	return scopeSets{list: [][]string{nil}, numbers: map[string]uint32{"": 0}}
+	return scopeSets{list: [][]string{nil}, numbers: map[string]uint16{"": 0}}
 }
 
-func (s *scopeSets) number(scopes []string) uint32 {
+func (s *scopeSets) number(scopes []string) uint16 {
 	joined := strings.Join(scopes, "\x00")
 	if at, ok := s.numbers[joined]; ok {
 		return at
 	}
-	at := uint32(len(s.list))
+	at := uint16(len(s.list))
 	s.list = append(s.list, scopes)
 	s.numbers[joined] = at
 	return at
