@@ -1,0 +1,60 @@
+package bus
+
+import "errors"
+
+// What a caller can meet. Each comment says what to do about it.
+var (
+	// ErrDataDirInUse: another process holds the data directory. Connect to
+	// that process (FindRunning) or stop it.
+	ErrDataDirInUse = errors.New("the data directory is in use by another process")
+	// ErrClosed: the bus, submitter or intake was closed. Do not go on.
+	ErrClosed = errors.New("the bus is closed")
+	// ErrUnreachable: the bus did not answer. Nothing is known; try again later.
+	ErrUnreachable = errors.New("the bus does not answer")
+
+	// ErrExists: Create found a book. Open it instead.
+	ErrExists = errors.New("a book exists already")
+	// ErrNotCreated: Open found nothing. Check the setting; Create if it is right.
+	ErrNotCreated = errors.New("no book has been created here")
+	// ErrLayout: what is there is not what a book must be. An operator has to
+	// look: nothing may be written to it.
+	ErrLayout = errors.New("the stored layout is not as it must be")
+
+	// ErrNotDurable: a server acknowledges before it has fsynced. Do not start a
+	// writer unless the operator accepts the loss window.
+	ErrNotDurable = errors.New("acknowledged appends are not on disk")
+	// ErrDurabilityUnknown: nothing permits to ask. Treat as ErrNotDurable.
+	ErrDurabilityUnknown = errors.New("it can not be found out whether acknowledged appends are on disk")
+
+	// ErrDamagedPage: the bytes are not a page as it was written. Stop and tell
+	// an operator: never skip a page.
+	ErrDamagedPage = errors.New("damaged page")
+	// ErrPageVersion: the page was written by a newer program. Update this one.
+	ErrPageVersion = errors.New("page of an unknown version")
+
+	// ErrConflict: another page stands where this one was to go, and this one was
+	// not stored. Stop writing, replay, and see who leads.
+	ErrConflict = errors.New("the book has moved on")
+	// ErrInFlight: another append was being stored at that moment, and this one was
+	// not stored. Replay before the next append, as after a conflict.
+	ErrInFlight = errors.New("another append is in flight")
+	// ErrOutcomeUnknown: the page may or may not be stored, now or in a moment.
+	// Read the book before anything else.
+	ErrOutcomeUnknown = errors.New("it is not known whether the page was stored")
+	// ErrNotStored: the page was refused and certainly not stored. The state in
+	// memory must still be rebuilt; the cause needs an operator (disk, limits).
+	ErrNotStored = errors.New("the page was refused")
+	// ErrGap: pages are missing between two others. Stop and tell an operator.
+	ErrGap = errors.New("pages are missing from the book")
+
+	// ErrNotAccepted: the command was refused every time it was offered. It has
+	// not happened and will not.
+	ErrNotAccepted = errors.New("the command was not accepted")
+	// ErrNoOutcome: the command may or may not have happened. Submitting the same
+	// id again is safe.
+	ErrNoOutcome = errors.New("no outcome of the command arrived")
+	// ErrCommandsReplaced: COMMANDS is no longer the stream the intake was reading.
+	// Close the intake and open another; commands in the old stream are gone,
+	// and their senders repeat them.
+	ErrCommandsReplaced = errors.New("the command stream was replaced")
+)

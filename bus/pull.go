@@ -1,0 +1,243 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+)
+
+const (
+	// pullBatch is what one request to the consumer asks for. A second is made when
+	// less than half of it is left, so that a request always stands at the server
+	// and a command is delivered the moment it is stored.
+	pullBatch = 4096
+	// pullExpiry is how long a request stands, pullHeartbeat how often the server
+	// says so while nothing is delivered, pullSilence after what time without
+	// either the delivery is taken for broken.
+	pullExpiry    = time.Minute
+	pullHeartbeat = 500 * time.Millisecond
+	pullSilence   = 1500 * time.Millisecond
+	// pullIdle is after what time without requests the server forgets a consumer.
+	pullIdle = 10 * time.Second
+)
+
+// pull is an ordered delivery of one partition's commands: a consumer in the
+// server's memory without acknowledgements, asked by hand. The client library's
+// ordered consumer does the same with goroutines of its own and waits up to 10 s
+// for a lost consumer's successor, which a writer can not.
+//
+// On a cluster the consumer has to be a durable one with three replicas, named by
+// the writer's epoch, acknowledging all; consumerConfig is where they differ.
+type pull struct {
+	bus         *Bus
+	p           Partition
+	incarnation int64  // of the stream that last refers to
+	last        uint64 // sequence of the last command delivered
+
+	name        string // of the consumer; "" when there is none
+	inbox       string
+	sub         *nats.Subscription
+	ch          chan *nats.Msg
+	status      chan nats.Status
+	timer       *time.Timer
+	consumed    uint64 // consumer sequence of the last delivery; each is one more
+	outstanding int    // how many commands the server may still deliver unasked
+	broken      bool   // the delivery has to be opened again
+}
+
+// consumerConfig is the consumer that goes on after the last command seen.
+func (u *pull) consumerConfig() jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Name:              "intake-" + u.p.String() + "-" + nuid.Next(),
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       u.last + 1,
+		AckPolicy:         jetstream.AckNonePolicy,
+		FilterSubject:     u.filter(),
+		MemoryStorage:     true,
+		Replicas:          1,
+		InactiveThreshold: pullIdle,
+	}
+}
+
+// filter chooses the partition's commands. Where there is but one partition it
+// is "" for all, which the server serves and trims without looking at subjects.
+func (u *pull) filter() string {
+	if l := u.bus.layout.Load(); l != nil && l.Partitions == 1 {
+		return ""
+	}
+	return commandFilter(u.p)
+}
+
+// open makes the consumer and asks it for commands. It may be called again,
+// after which everything from the earlier delivery is forgotten.
+func (u *pull) open(ctx context.Context) error {
+	u.drop()
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	info, err := u.bus.askInfo(ctx, StreamCommands)
+	if errors.Is(err, ErrNotCreated) || (err == nil && info.Created.UnixNano() != u.incarnation) {
+		return ErrCommandsReplaced
+	}
+	if err != nil {
+		return err
+	}
+	cfg := u.consumerConfig()
+	u.ch = make(chan *nats.Msg, 2*pullBatch)
+	u.inbox = u.bus.nc.NewInbox()
+	if u.sub, err = u.bus.nc.ChanSubscribe(u.inbox, u.ch); err != nil {
+		return closedOr(err)
+	}
+	if _, err := u.bus.js.CreateConsumer(ctx, StreamCommands, cfg); err != nil {
+		return fmt.Errorf("make a consumer: %w", err)
+	}
+	u.name = cfg.Name
+	u.consumed, u.outstanding, u.broken = 0, 0, false
+	if u.status == nil {
+		u.status = u.bus.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+		u.timer = time.NewTimer(pullSilence)
+	}
+	return u.ask()
+}
+
+// drop forgets the delivery. The consumer is told to go; when that is lost it
+// goes by itself.
+func (u *pull) drop() {
+	if u.sub != nil {
+		_ = u.sub.Unsubscribe()
+		u.sub = nil
+	}
+	if u.name != "" {
+		_ = u.bus.nc.Publish(apiConsumerDelete+StreamCommands+"."+u.name, nil)
+		u.name = ""
+	}
+}
+
+func (u *pull) close() {
+	u.drop()
+	if u.status != nil {
+		u.bus.nc.RemoveStatusListener(u.status)
+		u.timer.Stop()
+	}
+}
+
+// ask keeps the server supplied with requests.
+func (u *pull) ask() error {
+	if u.outstanding >= pullBatch/2 {
+		return nil
+	}
+	request := fmt.Appendf(nil, `{"batch":%d,"expires":%d,"idle_heartbeat":%d}`, pullBatch, pullExpiry.Nanoseconds(), pullHeartbeat.Nanoseconds())
+	if err := u.bus.nc.PublishRequest(apiConsumerNext+StreamCommands+"."+u.name, u.inbox, request); err != nil {
+		return closedOr(err)
+	}
+	u.outstanding += pullBatch
+	return nil
+}
+
+// next waits for a message that was delivered. It opens the delivery again when
+// it is broken, for as long as that takes.
+func (u *pull) next(ctx context.Context) (*nats.Msg, error) {
+	for {
+		if u.broken {
+			if err := u.reopen(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if err := u.ask(); err != nil {
+			if errors.Is(err, ErrClosed) {
+				return nil, err
+			}
+			u.broken = true
+			continue
+		}
+		u.timer.Reset(pullSilence)
+		select {
+		case m := <-u.ch:
+			if !u.control(m) {
+				return m, nil
+			}
+		case s := <-u.status:
+			if s == nats.CLOSED {
+				return nil, ErrClosed
+			}
+			u.broken = true // the server forgot our requests with the old connection
+		case <-u.timer.C:
+			u.broken = true
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// waiting is a message that has been delivered already, or nil.
+func (u *pull) waiting() *nats.Msg {
+	for !u.broken {
+		select {
+		case m := <-u.ch:
+			if !u.control(m) {
+				return m
+			}
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// control takes the messages by which the server speaks about requests.
+func (u *pull) control(m *nats.Msg) bool {
+	status := headerOf(m, headerStatus)
+	switch status {
+	case "":
+		return false
+	case statusHeartbeat:
+		return true
+	}
+	// A request ended: by its expiry, or since the consumer or its leader is gone.
+	left, ok := headerUint(m, headerPendingMessages)
+	if ok && left <= uint64(u.outstanding) {
+		u.outstanding -= int(left)
+	}
+	if status != statusRequestTimeout || !ok {
+		u.broken = true
+	}
+	return true
+}
+
+// delivered notes a delivery. It is false for one that does not follow the last:
+// something between was lost, and the delivery is opened again from there.
+func (u *pull) delivered(m *nats.Msg) (deliveredAt, bool) {
+	at, ok := parseDelivered(m.Reply)
+	if u.broken || !ok || at.consumer != u.consumed+1 {
+		u.broken = true
+		return at, false
+	}
+	u.consumed, u.last = at.consumer, at.stream
+	u.outstanding = max(u.outstanding-1, 0)
+	return at, true
+}
+
+// reopen opens the delivery until it stands.
+func (u *pull) reopen(ctx context.Context) error {
+	pause := retryPauseFirst
+	for {
+		err := u.open(ctx)
+		if err == nil || errors.Is(err, ErrCommandsReplaced) || errors.Is(err, ErrClosed) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if pause == retryPauseFirst {
+			u.bus.log.Warn("the delivery of commands is broken, opening it again", "partition", u.p.String(), "error", err)
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		pause = min(2*pause, retryPauseLast)
+	}
+}

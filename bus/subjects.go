@@ -1,0 +1,103 @@
+package bus
+
+import (
+	"hash/fnv"
+	"strconv"
+)
+
+// Every subject, stream and bucket name of the project is in this file, and
+// nowhere else. The partition stands in each of them as a decimal number.
+
+const (
+	// StreamCommands is the stream of commands on their way to the writers of
+	// all partitions: memory, bounded, refusing when full.
+	StreamCommands = "COMMANDS"
+	// BucketDirectory is the key-value bucket of users and their credential
+	// verifiers.
+	BucketDirectory = "DIRECTORY"
+
+	streamBookPrefix      = "BOOK_"
+	streamDirectory       = "KV_" + BucketDirectory
+	subjectCommandPrefix  = "rollbook.command."
+	subjectBookPrefix     = "rollbook.book."
+	subjectLivePrefix     = "rollbook.live.book."
+	subjectAnnouncePrefix = "rollbook.writer."
+
+	subjectAllCommands = subjectCommandPrefix + "*.*"
+	subjectAllLive     = subjectLivePrefix + "*"
+	subjectAllAnnounce = subjectAnnouncePrefix + "*"
+
+	// Outcomes are only ever sent to inboxes: see checkInbox.
+	inboxPrefix = "_INBOX."
+
+	apiStreamInfo     = "$JS.API.STREAM.INFO."
+	apiStreamPurge    = "$JS.API.STREAM.PURGE."
+	apiDirectGet      = "$JS.API.DIRECT.GET."
+	apiConsumerNext   = "$JS.API.CONSUMER.MSG.NEXT."
+	apiConsumerDelete = "$JS.API.CONSUMER.DELETE."
+	sysServerJSZ      = "$SYS.REQ.SERVER.PING.JSZ"
+)
+
+// MaxPartitions is the largest partition count a layout may have. The
+// embedded server's consumer account names each book it opens, so the bound is
+// also the length of that list.
+const MaxPartitions = 64
+
+// Partition is the number of one book and its writer, from 0 to the layout's
+// partition count less one.
+type Partition uint16
+
+// String is the partition's decimal number, as it stands in subjects.
+func (p Partition) String() string { return strconv.FormatUint(uint64(p), 10) }
+
+// PartitionOf is the home of key (a user id) among n partitions: FNV-1a, 32
+// bits, modulo n. It is part of the stored layout: a user's events are in one
+// book for ever, so neither the function nor n may change once a book exists.
+// It panics when n is not positive: a layout has at least one partition.
+func PartitionOf(key string, n int) Partition {
+	if n <= 0 {
+		panic("bus: PartitionOf needs a layout with at least one partition")
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(key)) // a hash never fails to write
+	return Partition(h.Sum32() % uint32(n))
+}
+
+// CommandSubject is where a command for p is published. The verb is one
+// subject token in lower case, for the eyes of operators and the filters of
+// permissions; the writer reads it from there.
+func CommandSubject(p Partition, verb string) string {
+	return subjectCommandPrefix + p.String() + "." + verb
+}
+
+// commandFilter matches every command of one partition.
+func commandFilter(p Partition) string { return CommandSubject(p, "*") }
+
+// BookSubject is where the pages of p are appended.
+func BookSubject(p Partition) string { return subjectBookPrefix + p.String() }
+
+// BookStream is the stream that holds the pages of p.
+func BookStream(p Partition) string { return streamBookPrefix + p.String() }
+
+// LiveSubject is where the server republishes each page of p once it is
+// stored, with the headers Nats-Sequence and Nats-Time-Stamp.
+func LiveSubject(p Partition) string { return subjectLivePrefix + p.String() }
+
+// AnnounceSubject is where the writer of p says that it lives.
+func AnnounceSubject(p Partition) string { return subjectAnnouncePrefix + p.String() }
+
+// isToken reports whether s can stand as one token of a command subject:
+// lower-case letters, digits, '_' and '-', 1 to 64 of them.
+func isToken(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
