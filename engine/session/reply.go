@@ -64,6 +64,7 @@ func (s *State) Recall(events []Event) Reply {
 		case *SessionRefreshed:
 			r.Session = s.base(e.Session, e.User)
 			e.Renew(&r.Session)
+			r.Session.Spent, r.Session.SpentUntil = TokenHash{}, e.SpentUntil // which one was replaced, no event says
 		case *SessionTouched:
 			r.Session = s.base(e.Session, e.User)
 			r.Session.LastActive = e.At

@@ -232,7 +232,7 @@ func (s *State) forget() {
 		next := s.strangers[0]
 		s.strangers = s.strangers[1:]
 		switch u := s.users[next.user]; {
-		case u == nil || u.registered || u.lockedUntil == Forever:
+		case u == nil || u.registered || u.lockedUntil == Forever || len(u.sessions) > 0:
 		case u.lastFailure.Add(strangeness) > s.clock:
 			s.strangers = append(s.strangers, stranger{next.user, u.lastFailure})
 		default:

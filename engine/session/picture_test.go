@@ -1,0 +1,172 @@
+package session
+
+import (
+	"container/heap"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// picture is everything a state holds, as plain values: it shares nothing with the state, and two states that decide
+// alike have equal pictures. The policies are left out, and so is what has no meaning: the order within the heap, and the
+// order of sessions that ended at the same instant.
+type picture struct {
+	clock     Instant
+	users     map[UserID]userPicture
+	sessions  map[SessionID]Session
+	deadlines []SessionID // by deadline, then id
+	oneTime   map[TokenHash]oneTime
+	resources map[ResourceName]Resource
+	ended     map[SessionID]Instant
+	endings   []SessionID // by time, then id
+	issued    []TokenHash
+	strangers []stranger
+}
+
+// userPicture is a user whose sessions are listed by id.
+type userPicture struct {
+	user
+	ids []SessionID
+}
+
+func pictureOf(s *State) picture {
+	p := picture{clock: s.clock, users: make(map[UserID]userPicture), sessions: make(map[SessionID]Session),
+		oneTime: make(map[TokenHash]oneTime), resources: maps.Clone(s.resources), ended: maps.Clone(s.ended),
+		endings: slices.Clone(s.endings), issued: slices.Clone(s.issued), strangers: slices.Clone(s.strangers)}
+	for id, u := range s.users {
+		flat := userPicture{user: *u}
+		flat.sessions = nil
+		for _, l := range u.sessions {
+			flat.ids = append(flat.ids, l.ID)
+		}
+		p.users[id] = flat
+	}
+	for id, l := range s.sessions {
+		one := l.Session
+		one.Scopes = slices.Clone(one.Scopes)
+		p.sessions[id] = one
+	}
+	for hash, t := range s.oneTime {
+		p.oneTime[hash] = *t
+	}
+	inOrder := slices.Clone(s.deadlines)
+	slices.SortFunc(inOrder, func(a, b *live) int {
+		switch x := (deadlines{a, b}); {
+		case x.Less(0, 1):
+			return -1
+		case x.Less(1, 0):
+			return 1
+		}
+		return 0
+	})
+	for _, l := range inOrder {
+		p.deadlines = append(p.deadlines, l.ID)
+	}
+	slices.SortStableFunc(p.endings, func(a, b SessionID) int {
+		if s.ended[a] != s.ended[b] {
+			return int(min(max(s.ended[a]-s.ended[b], -1), 1))
+		}
+		return slices.Compare(a[:], b[:])
+	})
+	p.endings, p.issued, p.strangers = orNil(p.endings), orNil(p.issued), orNil(p.strangers)
+	return p
+}
+
+func orNil[T any](list []T) []T {
+	if len(list) == 0 {
+		return nil
+	}
+	return list
+}
+
+// differs says in which way two pictures differ; empty: they do not.
+func (p picture) differs(other picture) string {
+	if reflect.DeepEqual(p, other) {
+		return ""
+	}
+	return cmp.Diff(p, other, cmp.AllowUnexported(picture{}, userPicture{}, user{}, oneTime{}, stranger{}),
+		cmp.Exporter(func(reflect.Type) bool { return true }))
+}
+
+// broken says which index of the state does not agree with another; empty: none.
+func broken(s *State) string {
+	if len(s.deadlines) != len(s.sessions) {
+		return fmt.Sprintf("%d deadlines of %d sessions", len(s.deadlines), len(s.sessions))
+	}
+	for i, l := range s.deadlines {
+		if l.place != i || s.sessions[l.ID] != l {
+			return fmt.Sprintf("the session at place %d of the heap thinks it is at %d, or is not live", i, l.place)
+		}
+		if i > 0 && s.deadlines.Less(i, (i-1)/2) {
+			return fmt.Sprintf("the heap is out of order at place %d", i)
+		}
+	}
+	owned := 0
+	for id, u := range s.users {
+		owned += len(u.sessions)
+		for _, l := range u.sessions {
+			if l.User != id || s.sessions[l.ID] != l {
+				return fmt.Sprintf("user %s has a session that is not theirs, or not live", id)
+			}
+		}
+	}
+	if owned != len(s.sessions) {
+		return fmt.Sprintf("users own %d of %d sessions", owned, len(s.sessions))
+	}
+	return ""
+}
+
+// TestPictureIsWhole fails when the state grows a field that the pictures do not show.
+func TestPictureIsWhole(t *testing.T) {
+	shown := reflect.TypeFor[picture]()
+	state := reflect.TypeFor[State]()
+	for i := range state.NumField() {
+		name := state.Field(i).Name
+		if _, ok := shown.FieldByName(name); !ok && name != "policies" {
+			t.Errorf("State.%s is in no picture: replay equals live is not checked for it", name)
+		}
+	}
+}
+
+// TestPictureSeesEveryDifference proves that the comparison the properties stand on can fail.
+func TestPictureSeesEveryDifference(t *testing.T) {
+	fresh := func() *State {
+		s := NewState(DefaultPolicies())
+		at := Header{begin, "alice"}
+		s.Apply(&UserRegistered{at, 1})
+		s.Apply(&SessionStarted{Header: at, Session: SessionID{1}, Venue: Genesis, Until: begin + 10, Scopes: []string{"a"}})
+		s.Apply(&SessionStarted{Header: at, Session: SessionID{2}, Venue: Genesis, Until: begin + 20})
+		s.Apply(&SessionEnded{at, SessionID{2}, LoggedOut})
+		s.Apply(&OneTimeIssued{Header: at, Token: TokenHash{1}, Until: begin + 30})
+		return s
+	}
+	if diff := pictureOf(fresh()).differs(pictureOf(fresh())); diff != "" {
+		t.Fatalf("the same events, and yet:\n%s", diff)
+	}
+	for name, change := range map[string]func(*State){
+		"clock":    func(s *State) { s.clock++ },
+		"failures": func(s *State) { s.users["alice"].failures++ },
+		"scopes":   func(s *State) { s.sessions[SessionID{1}].Scopes[0] = "b" },
+		"session":  func(s *State) { s.sessions[SessionID{1}].LastActive++ },
+		"ended":    func(s *State) { s.ended[SessionID{2}]++ },
+		"one time": func(s *State) { s.oneTime[TokenHash{1}].until++ },
+		"owned":    func(s *State) { s.users["alice"].sessions = nil },
+		"resource": func(s *State) { s.resources["R"] = Resource{Name: "R"} },
+	} {
+		s := fresh()
+		before := pictureOf(s)
+		change(s)
+		if before.differs(pictureOf(s)) == "" {
+			t.Errorf("a change of %s is not seen", name)
+		}
+	}
+	s := fresh()
+	heap.Push(&s.deadlines, &live{})
+	if broken(s) == "" {
+		t.Error("a deadline without a session is not seen")
+	}
+}
