@@ -30,11 +30,11 @@ func AppendEvent(buf []byte, e Event) []byte {
 // DecodeEvent reads what [AppendEvent] wrote, in this or an earlier version of the program.
 func DecodeEvent(data []byte) (Event, error) {
 	var e Event
-	err := read(data, 2, func(lead []uint64) (func(*coder), error) {
+	err := read(data, 2, func(lead []uint64) (fielder, error) {
 		if e = newEvent(lead[0]); e == nil {
 			return nil, fmt.Errorf("event kind %d: %w", lead[0], ErrFromTheFuture)
 		}
-		return e.fields, checkVersion(lead[1])
+		return e, checkVersion(lead[1])
 	})
 	if err != nil {
 		return nil, fmt.Errorf("event: %w", err)
@@ -53,7 +53,7 @@ func DecodeCommand(verb Verb, body []byte) (Command, error) {
 	if cmd == nil {
 		return nil, fmt.Errorf("command %q: %w", verb, ErrFromTheFuture)
 	}
-	err := read(body, 1, func(lead []uint64) (func(*coder), error) { return cmd.fields, checkVersion(lead[0]) })
+	err := read(body, 1, func(lead []uint64) (fielder, error) { return cmd, checkVersion(lead[0]) })
 	if err != nil {
 		return nil, fmt.Errorf("command %s: %w", verb, err)
 	}
@@ -68,7 +68,7 @@ func EncodeReply(r Reply) []byte {
 // DecodeReply reads what [EncodeReply] wrote.
 func DecodeReply(body []byte) (Reply, error) {
 	var r Reply
-	err := read(body, 1, func(lead []uint64) (func(*coder), error) { return r.fields, checkVersion(lead[0]) })
+	err := read(body, 1, func(lead []uint64) (fielder, error) { return &r, checkVersion(lead[0]) })
 	if err != nil {
 		return Reply{}, fmt.Errorf("reply: %w", err)
 	}
@@ -92,7 +92,14 @@ type coder struct {
 	enc  *msgpack.Encoder
 	dec  *msgpack.Decoder
 	err  error // the first failure; the rest of the walk does nothing
+
+	// Memory that would otherwise be taken for each value read.
+	lead    [2]uint64
+	scratch [256]byte
 }
+
+// fielder is what has a list of fields: every event, command and reply.
+type fielder interface{ fields(*coder) }
 
 type mode uint8
 
@@ -134,7 +141,7 @@ func (c *coder) array(fields func(*coder), lead ...uint64) {
 }
 
 // read reads one array of which the first n are numbers; open says by them what to read.
-func read(data []byte, n int, open func(lead []uint64) (func(*coder), error)) error {
+func read(data []byte, n int, open func(lead []uint64) (fielder, error)) error {
 	c := coders.Get().(*coder)
 	defer coders.Put(c)
 	c.src.Reset(data)
@@ -145,18 +152,17 @@ func read(data []byte, n int, open func(lead []uint64) (func(*coder), error)) er
 	if err != nil || length < n {
 		return ErrUndecodable
 	}
-	var numbers [2]uint64
 	for i := range n {
-		if numbers[i], err = c.dec.DecodeUint64(); err != nil {
+		if c.lead[i], err = c.dec.DecodeUint64(); err != nil {
 			return ErrUndecodable
 		}
 	}
-	fields, err := open(numbers[:n])
+	value, err := open(c.lead[:n])
 	if err != nil {
 		return err
 	}
 	c.left = length - n
-	fields(c)
+	value.fields(c)
 	c.skipRest()
 	if c.err == nil && c.src.Len() > 0 {
 		c.err = errors.New("bytes after the end")
@@ -226,7 +232,10 @@ func (c *coder) duration(v *time.Duration) { c.int((*int64)(v)) }
 func (c *coder) uint32(v *uint32) {
 	wide := uint64(*v)
 	c.uint(&wide)
-	if c.mode == reading && wide > 1<<32-1 {
+	if c.mode != reading { // who writes only reads the value: others may be at it too
+		return
+	}
+	if wide > 1<<32-1 {
 		c.fail(errors.New("number out of range"))
 		return
 	}
@@ -237,7 +246,10 @@ func (c *coder) uint32(v *uint32) {
 func code[T ~uint8](c *coder, v *T) {
 	wide := uint64(*v)
 	c.uint(&wide)
-	if c.mode == reading && wide > 255 {
+	if c.mode != reading {
+		return
+	}
+	if wide > 255 {
 		c.fail(errors.New("code out of range"))
 		return
 	}
@@ -257,7 +269,7 @@ func (c *coder) bool(v *bool) {
 	*v = b
 }
 
-// text transfers a string of at most 64 KiB.
+// text transfers a string.
 func text[T ~string](c *coder, v *T) {
 	if !c.next() {
 		return
@@ -275,7 +287,11 @@ func text[T ~string](c *coder, v *T) {
 		*v = ""
 		return
 	}
-	buf := make([]byte, n)
+	buf := c.scratch[:]
+	if n > len(buf) {
+		buf = make([]byte, n)
+	}
+	buf = buf[:n]
 	c.fail(c.dec.ReadFull(buf))
 	*v = T(buf)
 }
@@ -369,16 +385,15 @@ func list[T any](c *coder, v *[]T, fields func(*T, *coder)) {
 	}
 	items := make([]T, 0, min(n, 64))
 	for range n {
-		var item T
 		length, err := c.dec.DecodeArrayLen()
 		if err != nil || c.err != nil {
 			c.fail(err)
 			return
 		}
+		items = append(items, *new(T))
 		c.left = max(length, 0)
-		fields(&item, c)
+		fields(&items[len(items)-1], c)
 		c.skipRest()
-		items = append(items, item)
 	}
 	*v = items
 }

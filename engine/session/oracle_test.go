@@ -122,6 +122,7 @@ func TestDeadlines(t *testing.T) {
 		for _, s := range o.sessions {
 			for _, at := range o.edges(s, w.now) {
 				askTouch(w, o, s, at)
+				askLive(w, o, s, at)
 				askExpire(w, o, at)
 			}
 		}
@@ -146,6 +147,30 @@ func askTouch(w *world, o *oracle, s *observed, at Instant) {
 	}
 	if reply.Refusal != want || (want == Accepted && at != s.active) != (len(events) == 1) {
 		w.t.Fatalf("a touch at %d of %+v should be %s: %s", at, *s, want, reply.Refusal)
+	}
+}
+
+// askLive compares what a pod is told with what is over, on both sides of every edge.
+func askLive(w *world, o *oracle, s *observed, at Instant) {
+	held, live := w.state.Session(s.id)
+	if live == s.ended {
+		w.t.Fatalf("%s is live: %v, and ended: %v", s.id, live, s.ended)
+	}
+	if !live {
+		return
+	}
+	told := held.Live()
+	if (at < told.Deadline) == o.accessOver(s, at) || told.ID != s.id || told.User != s.user || told.Venue != s.venue {
+		w.t.Fatalf("at %d a pod is told %+v of %+v", at, told, *s)
+	}
+	p := o.policies.Venues[s.venue]
+	if idle := p.Idle > 0 || p.AccessIdle > 0; idle != (told.NoteFrom != Forever) {
+		w.t.Fatalf("a use is worth recording from %d on, with an idle limit: %v", told.NoteFrom, idle)
+	}
+	for _, limit := range []time.Duration{p.Idle, p.AccessIdle} {
+		if limit > 0 && (told.NoteFrom < s.active || told.NoteFrom >= s.active.Add(limit)) {
+			w.t.Fatalf("used at %d, it is recorded again from %d on, and idle after %s", s.active, told.NoteFrom, limit)
+		}
 	}
 }
 

@@ -69,7 +69,7 @@ const MaxFields = 500
 // Validate says in one sentence what is wrong with the definition; nil when nothing is.
 func (r *Resource) Validate() error {
 	if !r.Name.valid() {
-		return fmt.Errorf("resource name %q: use 1 to 128 characters of A-Z a-z 0-9 _ - .", r.Name)
+		return fmt.Errorf("resource name %q: use 1 to 128 characters of A-Z a-z 0-9 . _ -", r.Name)
 	}
 	if r.Kind < EventHandler || r.Kind > DataServer {
 		return fmt.Errorf("resource %s has no kind", r.Name)
@@ -80,7 +80,6 @@ func (r *Resource) Validate() error {
 	if r.Kind != RequestServer && len(r.Request)+len(r.Reply) > 0 {
 		return fmt.Errorf("resource %s: only a request server has request and reply fields", r.Name)
 	}
-	size := len(r.Description)
 	for _, list := range [][]Field{r.Fields, r.Request, r.Reply} {
 		seen := make(map[string]bool, len(list))
 		for _, f := range list {
@@ -88,13 +87,12 @@ func (r *Resource) Validate() error {
 				return fmt.Errorf("resource %s: field %q has no name, no type, or stands twice", r.Name, f.Name)
 			}
 			seen[f.Name] = true
-			size += len(f.Name) + len(f.Type) + len(f.Description) + len(f.Label) + len(strings.Join(f.ValidValues, "|")) + 16
 		}
 		if len(list) > MaxFields {
 			return fmt.Errorf("resource %s: more than %d fields", r.Name, MaxFields)
 		}
 	}
-	if size > 128<<10 {
+	if len(write(nil, nil, r.fields)) > 128<<10 {
 		return fmt.Errorf("resource %s: the definition is larger than 128 KiB", r.Name)
 	}
 	return nil

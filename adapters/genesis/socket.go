@@ -1,0 +1,297 @@
+package genesis
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+	"golang.org/x/time/rate"
+
+	"rollbook/engine/session"
+)
+
+// maxHeld bounds the sessions whose client is on one socket; a page has one.
+const maxHeld = 8
+
+// socket is one WebSocket connection (RFC 6455). Its goroutines are the request's, which reads, answers and writes;
+// one that looks after it; and one a session, which waits for the session's end. [Handler.serveSocket] joins them.
+type socket struct {
+	h      *Handler
+	conn   *websocket.Conn
+	cookie cookieTokens
+	limit  *rate.Limiter
+	excess int // messages over the limit, one after the other
+
+	gone chan struct{} // closed when the reading has ended
+	work sync.WaitGroup
+
+	// mu is held while a message is answered and its reply written, so that whoever closes the socket waits for that.
+	mu      sync.Mutex
+	holds   map[session.SessionID]func() // guarded by mu: the sessions whose client is on this socket; ends the watch
+	current session.SessionID            // guarded by mu: the one that came last; zero after its logout
+	times   socketTimes                  // guarded by mu
+}
+
+// socketTimes are Unix milliseconds; zero before the first.
+type socketTimes struct{ opened, received, sent int64 }
+
+func isUpgrade(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket") &&
+		strings.Contains(strings.ToLower(r.Header.Get("Connection")), "upgrade")
+}
+
+// serveSocket keeps a socket until it closes. A handshake that is refused has its HTTP status whatever the mode: 200
+// would be no answer to it.
+func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request) {
+	s := &socket{
+		h: h, cookie: h.readCookies(r), gone: make(chan struct{}), holds: make(map[session.SessionID]func()),
+		limit: rate.NewLimiter(rate.Limit(h.cfg.MessageRate), 2*h.cfg.MessageRate),
+		times: socketTimes{opened: h.cfg.Now().UnixMilli()},
+	}
+	if fault := s.admit(r); fault != nil {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(fault.status)
+		_, _ = w.Write(render(fault.body(messageNack, "")))
+		return
+	}
+	defer h.dismiss()
+	// The origin has been judged by the rules that the calls have too, so the library need not.
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if err != nil {
+		h.log.Debug("a handshake failed", "err", err)
+		return // Accept has answered
+	}
+	s.conn = conn
+	conn.SetReadLimit((discardFactor + 1) * h.cfg.MaxBody)
+	s.run()
+}
+
+// admit says whether the handshake may go on, and then counts the socket.
+func (s *socket) admit(r *http.Request) *fault {
+	if !s.h.origins.permits(r) {
+		return &fault{code: "NOT_AUTHORISED", status: http.StatusForbidden, text: "Pages of this origin may not open sockets"}
+	}
+	if s.h.cfg.Cookies {
+		ctx, cancel := context.WithTimeout(r.Context(), s.h.cfg.CallTimeout)
+		defer cancel()
+		if _, fault := s.h.authenticate(ctx, &call{name: "the handshake of a socket", cookie: s.cookie}); fault != nil {
+			return fault
+		}
+	}
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	if s.h.stopped || s.h.sockets >= s.h.cfg.MaxSockets {
+		return &fault{code: "UNAVAILABLE", status: http.StatusServiceUnavailable, text: "There is no room for another socket: try again"}
+	}
+	s.h.sockets++
+	s.h.work.Add(1)
+	return nil
+}
+
+// dismiss undoes admit.
+func (h *Handler) dismiss() {
+	h.mu.Lock()
+	h.sockets--
+	h.mu.Unlock()
+	h.work.Done()
+}
+
+// run reads and answers until the socket closes, and leaves the sessions to linger.
+func (s *socket) run() {
+	s.work.Go(s.lookAfter)
+	for {
+		kind, data, whole, err := s.read()
+		if err != nil || s.reply(kind, data, whole) != nil {
+			break
+		}
+		if s.excess > 20*s.h.cfg.MessageRate {
+			s.h.log.Info("a socket was closed: it sends too much")
+			s.conn.Close(websocket.StatusPolicyViolation, "too many messages")
+			break
+		}
+	}
+	close(s.gone)
+	s.conn.CloseNow() // closed already, unless the client's bytes made no sense
+	s.mu.Lock()
+	for id := range s.holds {
+		s.untie(id, false)
+	}
+	s.mu.Unlock()
+	s.work.Wait()
+}
+
+// read gives the next message, and whether it is all of it: what is larger than the bound is read and thrown away, so
+// that it can be refused by a reply; what is larger still closes the socket with code 1009. How long reading may take
+// is lookAfter's to judge.
+func (s *socket) read() (kind websocket.MessageType, data []byte, whole bool, err error) {
+	kind, from, err := s.conn.Reader(context.Background())
+	if err != nil {
+		return kind, nil, false, err
+	}
+	if data, err = io.ReadAll(io.LimitReader(from, s.h.cfg.MaxBody+1)); err != nil {
+		return kind, nil, false, err
+	}
+	_, err = io.Copy(io.Discard, from)
+	return kind, data, int64(len(data)) <= s.h.cfg.MaxBody, err
+}
+
+// reply answers one message. A client that does not take the reply in time loses the socket: nobody waits for it.
+func (s *socket) reply(kind websocket.MessageType, data []byte, whole bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.h.closing.Err(); err != nil {
+		return err // the client would not get to know what came of it
+	}
+	s.times.received = s.h.cfg.Now().UnixMilli()
+	c := &call{socket: &s.times, cookie: s.cookie, current: s.current}
+	a := no(s.h.tooLarge())
+	if whole {
+		a = s.answer(c, kind, data)
+	}
+	body := a.body
+	if !a.good() {
+		body = a.refusal(c)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.h.cfg.WriteTimeout)
+	defer cancel()
+	err := s.conn.Write(ctx, websocket.MessageText, bytes.TrimSpace(render(body)))
+	s.times.sent = s.h.cfg.Now().UnixMilli()
+	return err
+}
+
+// answer serves one message. Its caller holds mu.
+func (s *socket) answer(c *call, kind websocket.MessageType, data []byte) answer {
+	within := s.limit.Allow()
+	m, fault := message(nil), (*fault)(nil)
+	if kind != websocket.MessageText {
+		fault = invalid("The message", "must be a text frame")
+	} else if m, fault = decodeMessage(data); fault == nil {
+		fault = c.readBody(m)
+	}
+	if !within {
+		s.excess++
+		return no(&tooMany)
+	}
+	s.excess = 0
+	if fault != nil {
+		return no(fault)
+	}
+	if calls[c.name].nack == loginNack && len(s.holds) >= maxHeld {
+		return no(&tooMany)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.h.cfg.CallTimeout)
+	defer cancel()
+	a := s.h.answer(ctx, c)
+	switch {
+	case a.grant != nil:
+		s.hold(a.grant.Session)
+	case a.ended:
+		s.release()
+	case c.checked != session.SessionID{}:
+		s.adopt(c.checked)
+	}
+	return a
+}
+
+var tooMany = fault{code: "MAX_LOGON_LIMIT", status: http.StatusTooManyRequests, text: "This socket asks for too much: wait"}
+
+// hold ties a session to the socket that opens or refreshes it, because that is where its client is: when the session
+// ends, the socket is closed. The other way round holds only for sessions that were opened over a socket (Bound).
+func (s *socket) hold(granted session.Session) {
+	id := granted.ID
+	s.current = id
+	if s.holds[id] != nil {
+		return
+	}
+	s.h.arrive(granted)
+	ended, stop := s.h.gate.Watch(id)
+	s.holds[id] = stop
+	s.work.Go(func() {
+		select {
+		case <-ended:
+			s.ended(id)
+		case <-s.gone:
+		}
+	})
+}
+
+// adopt ties a session whose token came with a message: a client that reconnects goes on with the token it has.
+func (s *socket) adopt(id session.SessionID) {
+	if s.holds[id] != nil || len(s.holds) >= maxHeld {
+		return
+	}
+	if live, ok := s.h.gate.Session(id); ok {
+		s.hold(live)
+	}
+}
+
+// release unties the session that a logout has ended: its owner did that here, and may log in again over the socket.
+func (s *socket) release() {
+	for id := range s.holds {
+		if _, live := s.h.gate.Session(id); !live {
+			s.untie(id, true)
+		}
+	}
+}
+
+// untie forgets a session; over says that it has ended.
+func (s *socket) untie(id session.SessionID, over bool) {
+	s.holds[id]()
+	delete(s.holds, id)
+	if s.current == id {
+		s.current = session.SessionID{}
+	}
+	s.h.depart(id, over)
+}
+
+// ended closes the socket of a session that ended elsewhere: by a logout over HTTP, a limit, an operator. The close is
+// clean, because the browser client does not come back after a clean one; told by heartbeats alone it would ask for a
+// refresh every ten seconds, for ever.
+func (s *socket) ended(id session.SessionID) {
+	s.mu.Lock()
+	here, current := s.holds[id] != nil, s.current == id
+	if here {
+		s.untie(id, true)
+	}
+	s.mu.Unlock()
+	if here && current {
+		s.h.log.Info("a socket was closed: its session has ended", "session", id)
+		s.conn.Close(websocket.StatusPolicyViolation, "the session has ended")
+	}
+}
+
+// lookAfter pings the client and closes the socket when it does not answer or when the service stops.
+func (s *socket) lookAfter() {
+	ping := time.NewTicker(s.h.cfg.PingInterval)
+	defer ping.Stop()
+	for {
+		select {
+		case <-ping.C:
+			// A pong is read between two messages, so it may wait until one is answered.
+			patience := s.h.cfg.PingInterval + s.h.cfg.CallTimeout + s.h.cfg.WriteTimeout
+			ctx, cancel := context.WithTimeout(s.h.closing, patience)
+			err := s.conn.Ping(ctx)
+			cancel()
+			if err != nil && s.h.closing.Err() == nil {
+				s.conn.CloseNow()
+				return
+			}
+		case <-s.h.closing.Done():
+			s.mu.Lock() // a message that is being answered gets its reply
+			defer s.mu.Unlock()
+			if s.h.cfg.CleanClose {
+				s.conn.Close(websocket.StatusServiceRestart, "the service stops")
+			} else {
+				s.conn.CloseNow()
+			}
+			return
+		case <-s.gone:
+			return
+		}
+	}
+}

@@ -1,0 +1,262 @@
+package genesis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"go.uber.org/goleak"
+)
+
+var discard = slog.New(slog.DiscardHandler)
+
+// handshake opens a socket with a library that is not the server's.
+func handshake(server *httptest.Server, path, origin, cookie string) (*websocket.Conn, *http.Response, error) {
+	header := http.Header{}
+	if origin != "" {
+		header.Set("Origin", origin)
+	}
+	if cookie != "" {
+		header.Set("Cookie", cookie)
+	}
+	return websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http")+path, header)
+}
+
+func dial(t *testing.T, server *httptest.Server, path string) *websocket.Conn {
+	t.Helper()
+	conn, _, err := handshake(server, path, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func send(t *testing.T, conn *websocket.Conn, frame string) {
+	t.Helper()
+	if err := conn.WriteMessage(websocket.TextMessage, []byte(frame)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func receive(t *testing.T, conn *websocket.Conn) string {
+	t.Helper()
+	_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_, frame, err := conn.ReadMessage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(frame)
+}
+
+// closed is how the server closed the socket.
+func closed(t *testing.T, conn *websocket.Conn) int {
+	t.Helper()
+	_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	for {
+		if _, _, err := conn.ReadMessage(); err != nil {
+			if e := (*websocket.CloseError)(nil); errors.As(err, &e) {
+				return e.Code
+			}
+			t.Fatalf("not closed: %v", err)
+		}
+	}
+}
+
+// logIn opens a session over the socket.
+func logIn(t *testing.T, conn *websocket.Conn) reply {
+	t.Helper()
+	send(t, conn, `{"MESSAGE_TYPE":"EVENT_LOGIN_AUTH","SOURCE_REF":"in",`+loginBody[1:])
+	return decoded(t, receive(t, conn), "EVENT_LOGIN_AUTH_ACK")
+}
+
+func TestSocketPaths(t *testing.T) {
+	server, _, _ := serve(t, quick())
+	for _, path := range []string{"/", "", "/gwf/", "/sm/", "//gwf/", "//", "/gwf"} {
+		logIn(t, dial(t, server, path))
+	}
+	if _, response, err := handshake(server, "/event-login-auth", "", ""); err == nil || response.StatusCode != 200 {
+		t.Errorf("a socket at a call's path: %v", err)
+	}
+}
+
+// A socket is told by a clean close that its session ended elsewhere; the browser client then stays away.
+func TestSocketOfASessionThatEndedElsewhere(t *testing.T) {
+	server, gate, _ := serve(t, quick())
+	conn := dial(t, server, "//gwf/")
+	in := logIn(t, conn)
+	bystander := dial(t, server, "/")
+	out := ask(t, server.Client(), "POST", server.URL+"/event-logout", "", "SESSION_ID: "+in.SessionID, "USER_NAME: JaneDee")
+	if code := closed(t, conn); out.MessageType != "LOGOUT_ACK" || code != websocket.ClosePolicyViolation {
+		t.Errorf("closed with %d after %s", code, out.raw)
+	}
+	again := logIn(t, bystander)
+	send(t, bystander, `{"MESSAGE_TYPE":"EVENT_LOGIN_AUTH","DETAILS":{"REFRESH_AUTH_TOKEN":"`+again.Refresh+`"}}`)
+	decoded(t, receive(t, bystander), "EVENT_LOGIN_AUTH_ACK")
+	gate.endElsewhere()
+	if code := closed(t, bystander); code != websocket.ClosePolicyViolation {
+		t.Errorf("after a refresh: closed with %d", code)
+	}
+}
+
+// The browser client does not close its socket on logout: it logs in again over the same one.
+func TestSocketOutlivesItsLogout(t *testing.T) {
+	for _, form := range []string{
+		`"SESSION_AUTH_TOKEN":"$T","SESSION_ID":"$S"`, `"SESSION_AUTH_TOKEN":"$T"`, `"SESSION_ID":"$S"`,
+		`"DETAILS":{"USER_NAME":"JaneDee","SESSION_ID":"$S"}`, `"SESSION_AUTH_TOKEN":null`,
+	} {
+		server, gate, _ := serve(t, quick())
+		conn := dial(t, server, "/")
+		for range 2 {
+			in := logIn(t, conn)
+			send(t, conn, strings.NewReplacer("$T", in.Access, "$S", in.SessionID).Replace(`{"MESSAGE_TYPE":"EVENT_LOGOUT","SOURCE_REF":"out",`+form+`}`))
+			decoded(t, receive(t, conn), "LOGOUT_ACK")
+		}
+		logIn(t, conn)
+		if gate.sessions() != 1 {
+			t.Errorf("%s: %d sessions", form, gate.sessions())
+		}
+	}
+}
+
+// Stopping ends no session, leaves no goroutine, and closes so that the browser client comes back: not cleanly.
+func TestShutdown(t *testing.T) {
+	for clean, want := range map[bool]int{false: websocket.CloseAbnormalClosure, true: websocket.CloseServiceRestart} {
+		t.Run(fmt.Sprintf("clean %v", clean), func(t *testing.T) {
+			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+			cfg := quick()
+			cfg.CleanClose, cfg.Linger = clean, 20*time.Millisecond
+			gate := newFakeGate(t)
+			h := New(cfg, gate, discard)
+			server := httptest.NewServer(h)
+			conn := dial(t, server, "/")
+			logIn(t, conn)
+			done := make(chan error, 1)
+			go func() { done <- h.Shutdown(context.Background()) }()
+			if code := closed(t, conn); code != want {
+				t.Errorf("closed with %d, want %d", code, want)
+			}
+			conn.Close()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			if _, response, err := handshake(server, "/", "", ""); err == nil || response.StatusCode != http.StatusServiceUnavailable {
+				t.Errorf("a socket after the end: %v", err)
+			}
+			server.Close()
+			if gate.sessions() != 1 || gate.disconnected() != 0 {
+				t.Errorf("%d sessions, %d ended", gate.sessions(), gate.disconnected())
+			}
+			server.Client().CloseIdleConnections()
+		})
+	}
+}
+
+func TestSocketLimits(t *testing.T) {
+	t.Run("rate", func(t *testing.T) {
+		cfg := quick()
+		cfg.MessageRate = 1
+		server, _, _ := serve(t, cfg)
+		conn := dial(t, server, "/")
+		for i := range 10 {
+			send(t, conn, fmt.Sprintf(`{"MESSAGE_TYPE":"EVENT_LOGIN_AUTH","SOURCE_REF":"%d"}`, i))
+		}
+		limited := 0
+		for i := range 10 {
+			r := decoded(t, receive(t, conn), loginNack)
+			if r.SourceRef != fmt.Sprint(i) {
+				t.Fatalf("reply %d carries %s", i, r.SourceRef)
+			}
+			if r.code() == "MAX_LOGON_LIMIT" {
+				limited++
+			}
+		}
+		if limited < 5 {
+			t.Errorf("%d of 10 were limited", limited)
+		}
+		go func() {
+			for conn.WriteMessage(websocket.TextMessage, []byte(`{}`)) == nil {
+			}
+		}()
+		if code := closed(t, conn); code != websocket.ClosePolicyViolation {
+			t.Errorf("a flood is closed with %d", code)
+		}
+	})
+	t.Run("size", func(t *testing.T) {
+		server, _, _ := serve(t, quick())
+		conn := dial(t, server, "/")
+		send(t, conn, `{"MESSAGE_TYPE":"HEARTBEAT_PING","X":"`+strings.Repeat("x", 1<<20)+`"}`)
+		if r := decoded(t, receive(t, conn), messageNack); r.code() != "INVALID_MESSAGE" || !strings.HasPrefix(r.Error[0].StatusCode, "413 ") {
+			t.Errorf("1 MiB: %s", r.raw)
+		}
+		logIn(t, conn)
+		go conn.WriteMessage(websocket.TextMessage, make([]byte, 8<<20))
+		if code := closed(t, conn); code != websocket.CloseMessageTooBig {
+			t.Errorf("8 MiB: closed with %d", code)
+		}
+	})
+	t.Run("sessions", func(t *testing.T) {
+		server, gate, _ := serve(t, quick())
+		conn := dial(t, server, "/")
+		for range maxHeld {
+			logIn(t, conn)
+		}
+		send(t, conn, `{"MESSAGE_TYPE":"EVENT_LOGIN_AUTH",`+loginBody[1:])
+		if r := decoded(t, receive(t, conn), loginNack); r.code() != "MAX_LOGON_LIMIT" || gate.sessions() != maxHeld {
+			t.Errorf("%s, %d sessions", r.raw, gate.sessions())
+		}
+	})
+	t.Run("sockets", func(t *testing.T) {
+		cfg := quick()
+		cfg.MaxSockets = 1
+		server, _, _ := serve(t, cfg)
+		dial(t, server, "/")
+		if _, response, err := handshake(server, "/", "", ""); err == nil || response.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("a second socket: %v", err)
+		}
+	})
+	t.Run("silence", func(t *testing.T) {
+		cfg := quick()
+		cfg.PingInterval, cfg.CallTimeout, cfg.WriteTimeout = 20*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond
+		server, _, h := serve(t, cfg)
+		dial(t, server, "/") // never reads, so it never answers a ping
+		eventually(t, "the silent socket goes", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.sockets == 0 })
+	})
+	t.Run("a client that does not read", func(t *testing.T) {
+		cfg := quick()
+		cfg.MessageRate, cfg.WriteTimeout = 1<<30, 50*time.Millisecond
+		server, gate, h := serve(t, cfg)
+		gate.plant("t")
+		conn := dial(t, server, "/")
+		go func() {
+			for conn.WriteMessage(websocket.TextMessage, []byte(`{"MESSAGE_TYPE":"RESOURCES_REQUEST","SESSION_AUTH_TOKEN":"t"}`)) == nil {
+			}
+		}()
+		eventually(t, "the socket goes", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.sockets == 0 })
+	})
+}
+
+func TestSocketWhileTheBookIsAway(t *testing.T) {
+	server, gate, _ := serve(t, quick())
+	conn := dial(t, server, "/")
+	in := logIn(t, conn)
+	gate.set(func() { gate.away = errAway })
+	for kind, nackType := range map[string]string{"HEARTBEAT_PING": messageNack, "EVENT_LOGIN_AUTH": loginNack, "EVENT_LOGOUT": logoutNack, "RESOURCES_REQUEST": messageNack} {
+		send(t, conn, `{"MESSAGE_TYPE":"`+kind+`","SOURCE_REF":"`+kind+`","SESSION_AUTH_TOKEN":"`+in.Access+`","DETAILS":{"REFRESH_AUTH_TOKEN":"`+in.Refresh+`"}}`)
+		if r := decoded(t, receive(t, conn), nackType); r.code() != "UNAVAILABLE" || r.SourceRef != kind {
+			t.Errorf("%s: %s", kind, r.raw)
+		}
+	}
+	gate.set(func() { gate.away = nil })
+	send(t, conn, `{"MESSAGE_TYPE":"HEARTBEAT_PING","SESSION_AUTH_TOKEN":"`+in.Access+`"}`)
+	if r := decoded(t, receive(t, conn), "HEARTBEAT_PONG"); !r.Pong {
+		t.Errorf("after it has come back: %s", r.raw)
+	}
+}

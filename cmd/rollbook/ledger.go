@@ -1,0 +1,74 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"rollbook/bus"
+	"rollbook/engine/session"
+	"rollbook/projections"
+	"rollbook/projections/resources"
+)
+
+// ledger is the book as of one moment, folded by an operator's command.
+type ledger struct {
+	states    []*session.State // one a partition
+	resources *resources.Index
+}
+
+// readLedger reads every partition from its first page to its end as of now, as its stream's leader knows it.
+func readLedger(ctx context.Context, b *bus.Bus, partitions int) (*ledger, error) {
+	l := &ledger{resources: resources.New()}
+	for p := range bus.Partition(partitions) {
+		// The policies shape new events alone, and none is made here.
+		state := session.NewState(session.DefaultPolicies())
+		l.states = append(l.states, state)
+		end, err := b.Book(p).End(ctx)
+		if err == nil {
+			err = b.Book(p).Read(ctx, 0, end, func(stored bus.StoredPage) error { return l.fold(state, stored) })
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the book of partition %s: %w", p, err)
+		}
+	}
+	return l, nil
+}
+
+func (l *ledger) fold(state *session.State, stored bus.StoredPage) error {
+	page, err := bus.DecodePage(stored.Data)
+	if err != nil {
+		return fmt.Errorf("page %d: %w", stored.Seq, err)
+	}
+	events := make([]session.Event, len(page.Events))
+	for i, data := range page.Events {
+		if events[i], err = session.DecodeEvent(data); err != nil {
+			return fmt.Errorf("event %d of page %d: %w", i, stored.Seq, err)
+		}
+		state.Apply(events[i])
+	}
+	return l.resources.Apply(projections.Page{Seq: stored.Seq, Time: session.Instant(page.Time), Events: events})
+}
+
+// user is the standing of a registered user.
+func (l *ledger) user(id session.UserID) (session.Standing, bool) {
+	return l.states[bus.PartitionOf(string(id), len(l.states))].User(id)
+}
+
+// sessions lists the sessions that are live at now, the oldest first. The writer ends expired ones when it gets to
+// them; until then they count as ended here.
+func (l *ledger) sessions(now session.Instant) []session.Session {
+	var list []session.Session
+	for _, state := range l.states {
+		state.EachSession(func(s session.Session) {
+			if now < s.Deadline() {
+				list = append(list, s)
+			}
+		})
+	}
+	slices.SortFunc(list, func(a, b session.Session) int {
+		return cmp.Or(cmp.Compare(a.Started, b.Started), slices.Compare(a.ID[:], b.ID[:]))
+	})
+	return list
+}

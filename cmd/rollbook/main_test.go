@@ -1,0 +1,194 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"rollbook": main,
+		"call":     func() { os.Exit(call(os.Args[1:])) },
+		"exits":    func() { os.Exit(exits(os.Args[1:])) },
+	})
+}
+
+// TestScripts runs the real program: testdata/script/*.txtar. Beside testscript's own commands there are
+//
+//	exec call [-wait] [-until TEXT] [-H 'Name: value']... [-d BODY] URL   an HTTP call; the body on stdout, the status on stderr
+//	exec exits N COMMAND...                                 runs a command that must exit with N
+//	take VARIABLE field.field                               a field of the JSON on stdout into the environment
+//	terminate                                               sends SIGTERM to what runs in the background
+//	occupy PORT                                             has a port taken until the script ends
+//
+// $BASE is a port base whose ports are free, $OPERATIONS and $GENESIS are the addresses there; $BASE2 and so on are
+// another such. $BUS is a free address for the bus. $DATA is a directory that does not exist.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(env *testscript.Env) error {
+			base, other := freeBase(t), freeBase(t)
+			env.Setenv("BASE", strconv.Itoa(base))
+			env.Setenv("OPERATIONS", fmt.Sprintf("http://127.0.0.1:%d", base+portOperations))
+			env.Setenv("GENESIS", fmt.Sprintf("http://127.0.0.1:%d", base+portGenesis))
+			env.Setenv("GENESIS_PORT", strconv.Itoa(base+portGenesis))
+			env.Setenv("BASE2", strconv.Itoa(other))
+			env.Setenv("OPERATIONS2", fmt.Sprintf("http://127.0.0.1:%d", other+portOperations))
+			env.Setenv("GENESIS2", fmt.Sprintf("http://127.0.0.1:%d", other+portGenesis))
+			env.Setenv("BUS", fmt.Sprintf("127.0.0.1:%d", other+portLast))
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
+			env.Setenv("DATA", filepath.Join(env.WorkDir, "data"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"take": take, "occupy": occupy, "terminate": terminate},
+	})
+}
+
+// nextBase keeps scripts that run at the same time apart.
+var nextBase atomic.Int32
+
+// freeBase finds a port base whose ports nobody has.
+func freeBase(t *testing.T) int {
+	for range 200 {
+		base := 20000 + (os.Getpid()*37+int(nextBase.Add(1))*16)%30000
+		if free(base+portOperations) && free(base+portGenesis) && free(base+portLast) {
+			return base
+		}
+	}
+	t.Fatal("no free ports")
+	return 0
+}
+
+func free(port int) bool {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
+}
+
+// occupy has a port of this machine taken until the script ends.
+func occupy(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: occupy PORT")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:"+args[0])
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+}
+
+// terminate does what testscript's kill has no word for.
+func terminate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: terminate")
+	}
+	for _, command := range ts.BackgroundCmds() {
+		ts.Check(command.Process.Signal(syscall.SIGTERM))
+	}
+}
+
+// take puts a field of the JSON object that the last command printed into an environment variable.
+func take(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: take VARIABLE field.field")
+	}
+	var at any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &at))
+	for _, key := range strings.Split(args[1], ".") {
+		object, _ := at.(map[string]any)
+		at = object[key]
+	}
+	text, ok := at.(string)
+	if !ok || text == "" {
+		ts.Fatalf("there is no field %s", args[1])
+	}
+	ts.Setenv(args[0], text)
+}
+
+// call makes an HTTP request. With -wait it goes on asking until the answer is 200, with -until until the body has the
+// text, for 20 seconds.
+func call(args []string) int {
+	flags := flag.NewFlagSet("call", flag.ContinueOnError)
+	wait := flags.Bool("wait", false, "")
+	until := flags.String("until", "", "")
+	body := flags.String("d", "", "")
+	header := http.Header{}
+	flags.Func("H", "", func(line string) error {
+		name, value, ok := strings.Cut(line, ": ")
+		if !ok {
+			return errors.New("not a header")
+		}
+		header[name] = []string{value} // as it stands: SOURCE_REF is no canonical name
+		return nil
+	})
+	if err := flags.Parse(args); err != nil || flags.NArg() != 1 {
+		return exitRefused
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		status, text, err := callOnce(flags.Arg(0), header, *body)
+		if (*wait && status != http.StatusOK || !strings.Contains(text, *until)) && time.Now().Before(deadline) {
+			continue
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return exitFailed
+		}
+		fmt.Fprintln(os.Stderr, status)
+		fmt.Println(strings.TrimSpace(text))
+		return exitDone
+	}
+}
+
+func callOnce(url string, header http.Header, body string) (int, string, error) {
+	method, content := http.MethodGet, io.Reader(nil)
+	if body != "" {
+		method, content = http.MethodPost, strings.NewReader(body)
+	}
+	request, err := http.NewRequest(method, url, content)
+	if err != nil {
+		return 0, "", err
+	}
+	request.Header = header
+	client := http.Client{Timeout: 10 * time.Second}
+	answer, err := client.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	return answer.StatusCode, string(text), err
+}
+
+// exits runs a command and reports whether it exited with the code that stands first.
+func exits(args []string) int {
+	command := exec.Command(args[1], args[2:]...)
+	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err := command.Run()
+	var failed *exec.ExitError
+	if err != nil && !errors.As(err, &failed) {
+		fmt.Fprintln(os.Stderr, err)
+		return exitFailed
+	}
+	if code := command.ProcessState.ExitCode(); strconv.Itoa(code) != args[0] {
+		fmt.Fprintf(os.Stderr, "exit code %d, not %s\n", code, args[0])
+		return exitFailed
+	}
+	return exitDone
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"rollbook/engine"
+	"rollbook/projections"
+	"rollbook/projections/directory"
+)
+
+// status is what the operations server asks of the parts.
+type status struct {
+	writers   []*engine.Writer
+	alone     bool // no other process writes: standing by is no role here
+	follower  *projections.Follower
+	directory *directory.Directory
+
+	phase atomic.Int32
+}
+
+// The phases of the service.
+const (
+	phaseStarting int32 = iota
+	phaseServing
+	phaseStopping
+)
+
+// part is one line of a report: what it does, and whether that is enough to serve.
+type part struct {
+	State string `json:"state"`
+	OK    bool   `json:"ok"`
+}
+
+// report is the body of /healthz and /readyz.
+type report struct {
+	OK    bool            `json:"ok"`
+	Parts map[string]part `json:"parts"`
+}
+
+// ready says of each part whether the service can do without waiting for it.
+func (s *status) ready() report {
+	r := report{OK: true, Parts: map[string]part{}}
+	for i := range s.writers {
+		state, ok := s.role(i)
+		r.add("writer "+strconv.Itoa(i), state, ok)
+	}
+	if err := s.follower.Fresh(); err != nil {
+		r.add("view of the book", err.Error(), false)
+	} else {
+		r.add("view of the book", "fresh", true)
+	}
+	if s.directory.Ready() {
+		r.add("directory", "read", true)
+	} else {
+		r.add("directory", "being read", false)
+	}
+	phase := s.phase.Load()
+	r.add("listeners", [...]string{"waiting for the parts", "serving", "stopping"}[phase], phase == phaseServing)
+	return r
+}
+
+// role is what the writer of a partition does, and whether commands are done meanwhile: by it, or by another process's.
+func (s *status) role(partition int) (state string, ok bool) {
+	role := s.writers[partition].Role()
+	ok = role == engine.Writing || role == engine.StandingBy && !s.alone
+	return [...]string{engine.Starting: "starting", engine.StandingBy: "standing by", engine.Writing: "writing"}[role], ok
+}
+
+// alive is about what only a new process mends. A part that ended takes the process with it, so what is left to see
+// here is a view that cannot go on.
+func (s *status) alive() report {
+	r := report{OK: true, Parts: map[string]part{}}
+	for _, lag := range s.follower.Lags() {
+		state := "following"
+		if lag.Stuck {
+			state = "stuck at page " + strconv.FormatUint(lag.Position, 10)
+		}
+		r.add("view of partition "+strconv.Itoa(lag.Partition), state, !lag.Stuck)
+	}
+	return r
+}
+
+func (r *report) add(name, state string, ok bool) {
+	r.Parts[name] = part{state, ok}
+	r.OK = r.OK && ok
+}
+
+// ServeHTTP writes the report: 200 when all is well, else 503.
+func (r report) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if !r.OK {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(r) // an error means that the asker has gone
+}
+
+// newOperations serves health, readiness and metrics.
+func newOperations(s *status, registry *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { s.alive().ServeHTTP(w, r) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { s.ready().ServeHTTP(w, r) })
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
+	return mux
+}
+
+// register puts what the parts count into the registry.
+func (h *house) register() {
+	h.registry.MustRegister(h.traffic.collectors()...)
+	h.registry.MustRegister(
+		h.follower, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_known_sessions",
+			Help: "Live sessions in this process's view of the book."}, func() float64 { return float64(h.sessions.Len()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_ready",
+			Help: "1 when the service is ready, as /readyz says."}, func() float64 {
+			if h.status.ready().OK {
+				return 1
+			}
+			return 0
+		}),
+	)
+}

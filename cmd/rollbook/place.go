@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"rollbook/bus"
+)
+
+// What this program adds to a data directory; the rest is the embedded bus's own.
+const (
+	fileDeploymentKey = "deployment.key"
+	fileDemo          = "demo" // its presence says that the directory was made by `serve --demo`
+)
+
+// place says where the book is: in a data directory, with an embedded bus, or on a bus elsewhere.
+type place struct {
+	Data  string `help:"The data directory: the embedded bus, its keys, the deployment key. Empty: $XDG_STATE_HOME/rollbook, or ~/.local/state/rollbook." placeholder:"DIR" type:"path" default:"" env:"ROLLBOOK_DATA"`
+	Bus   string `help:"The URL of a NATS server to use in place of the embedded one, such as nats://host:4222; several separated by commas. Empty: embedded." placeholder:"URL" env:"ROLLBOOK_BUS"`
+	Creds string `help:"With --bus: the file with the credentials, a .creds file or an nkey seed. Empty: none." placeholder:"FILE" type:"path" default:"" env:"ROLLBOOK_CREDS"`
+}
+
+// dir is the data directory.
+func (p place) dir() (string, error) {
+	if p.Data != "" {
+		return p.Data, nil
+	}
+	if state := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
+		return filepath.Join(state, "rollbook"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", refuse("usage", "there is no home directory to keep data in: name a data directory with --data")
+	}
+	return filepath.Join(home, ".local", "state", "rollbook"), nil
+}
+
+// check refuses what cannot be meant.
+func (p place) check() error {
+	switch {
+	case p.Bus != "" && p.Data != "":
+		return refuse("usage", "--data and --bus exclude each other: the book is in a data directory or on a bus elsewhere")
+	case p.Bus == "" && p.Creds != "":
+		return refuse("usage", "--creds is for --bus: the embedded bus keeps its own keys")
+	}
+	return nil
+}
+
+// connect reaches the bus of --bus.
+func (p place) connect(ctx context.Context, name string, log *slog.Logger) (*bus.Bus, error) {
+	return bus.Connect(ctx, bus.ConnectConfig{URL: p.Bus, Creds: p.Creds, Name: name, Log: log})
+}
+
+// noBook turns "nothing has been created there" into what to do about it.
+func (p place) noBook(err error) error {
+	if !errors.Is(err, bus.ErrNotCreated) {
+		return err
+	}
+	if p.Bus != "" {
+		return refuse("not_created", "there is no book on %s: this version creates books on an embedded bus alone, so check the URL", p.Bus)
+	}
+	dir, _ := p.dir()
+	return refuse("not_created", "there is no book in %s: check --data, or create one with: rollbook serve --data %s", dir, dir)
+}
+
+// holdsBook reports whether an embedded bus has ever kept anything in the directory, without making it.
+func holdsBook(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "jetstream"))
+	return err == nil
+}
+
+// durable refuses a bus whose acknowledgements are not on disk, unless the operator has accepted the loss.
+func durable(ctx context.Context, b *bus.Bus, accepted bool, log *slog.Logger) error {
+	err := b.CheckDurability(ctx)
+	if err == nil {
+		return nil
+	}
+	if accepted {
+		log.Warn("acknowledged sessions may be lost when a server of the bus loses power", "err", err)
+		return nil
+	}
+	return refuse("not_durable", "%w: run the servers with sync_interval: always and let this account ask them, "+
+		"or accept the loss with --accept-loss-window", err)
+}
+
+// sameCount refuses a partition count that is not the stored one; zero asks nothing.
+func sameCount(want int, stored bus.Layout) error {
+	if want != 0 && want != stored.Partitions {
+		return refuse("partitions", "the book has %d partitions and --partitions says %d: the count is fixed when a book is created",
+			stored.Partitions, want)
+	}
+	return nil
+}
+
+// marked reports whether a directory was made by `serve --demo`.
+func marked(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, fileDemo))
+	return err == nil
+}
+
+// mark says of a directory that it is a demo's. It comes before the book is created: a crash in between leaves a mark
+// without a book, which the same command goes on from.
+func mark(dir string) error {
+	text := "Made by rollbook serve --demo: a user with a password that everybody can read.\n"
+	if err := os.WriteFile(filepath.Join(dir, fileDemo), []byte(text), 0o600); err != nil {
+		return fmt.Errorf("mark the directory as a demo's: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// web is one HTTP server on its listener.
+type web struct {
+	name    string
+	at      net.Listener
+	server  *http.Server
+	drain   time.Duration                   // how long requests in progress may take at the end
+	sockets func(ctx context.Context) error // closes what the server does not know of; may be nil
+}
+
+func newWeb(name string, at net.Listener, handler http.Handler, log *slog.Logger) *web {
+	return &web{name: name, at: at, drain: time.Second, server: &http.Server{
+		Handler: handler,
+		// The bodies' bounds are the handlers' own: a socket's connection must outlive every timeout set here.
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.With("server", name).Handler(), slog.LevelDebug),
+	}}
+}
+
+// Run serves until ctx ends. Then it stops accepting, waits for the requests in progress for as long as drain, and
+// closes the sockets.
+func (w *web) Run(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- w.server.Serve(w.at) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve %s: %w", w.name, err)
+	case <-ctx.Done():
+	}
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.drain)
+	defer cancel()
+	err := w.server.Shutdown(patience)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errors.Join(fmt.Errorf("some requests to %s were cut off after %s", w.name, w.drain), w.server.Close())
+	}
+	<-ended
+	if w.sockets == nil {
+		return err
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return errors.Join(err, w.sockets(closing))
+}
+
+// traffic counts HTTP requests. Its labels are bounded: a venue, a class of route, a status code.
+type traffic struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	open     *prometheus.GaugeVec
+}
+
+func newTraffic() *traffic {
+	return &traffic{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rollbook_http_requests_total",
+			Help: "HTTP requests answered, by venue, class of route and status code."}, []string{"venue", "route", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "rollbook_http_request_seconds",
+			Help:    "Time from a request's header to the end of its answer, by venue and class of route; of a socket, its life.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15)}, []string{"venue", "route"}),
+		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "rollbook_http_requests_open",
+			Help: "HTTP requests and sockets being served, by venue."}, []string{"venue"}),
+	}
+}
+
+func (t *traffic) collectors() []prometheus.Collector {
+	return []prometheus.Collector{t.requests, t.seconds, t.open}
+}
+
+// count has a venue's requests counted; class puts a path into one of a few classes.
+func (t *traffic) count(venue string, class func(path string) string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		open := t.open.WithLabelValues(venue)
+		open.Inc()
+		start, answer, route := time.Now(), &answerStatus{ResponseWriter: w}, class(r.URL.Path)
+		defer func() {
+			open.Dec()
+			t.seconds.WithLabelValues(venue, route).Observe(time.Since(start).Seconds())
+			t.requests.WithLabelValues(venue, route, answer.label()).Inc()
+		}()
+		next.ServeHTTP(answer, r)
+	})
+}
+
+// answerStatus remembers the status of an answer.
+type answerStatus struct {
+	http.ResponseWriter
+	code int
+}
+
+func (a *answerStatus) WriteHeader(code int) {
+	if a.code == 0 || a.code < 200 && a.code != http.StatusSwitchingProtocols {
+		a.code = code
+	}
+	a.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap lets [http.ResponseController] and the socket library find the connection.
+func (a *answerStatus) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (a *answerStatus) label() string {
+	if a.code == 0 {
+		return strconv.Itoa(http.StatusOK)
+	}
+	return strconv.Itoa(a.code)
+}
+
+// genesisRoute is the class of a Genesis path.
+func genesisRoute(path string) string {
+	path = strings.ReplaceAll(strings.ToLower(strings.Trim(path, "/")), "_", "-")
+	path = strings.TrimLeft(strings.TrimPrefix(strings.TrimPrefix(path, "gwf"), "sm"), "/")
+	switch path {
+	case "":
+		return "socket"
+	case "event-login-auth", "ehandler-login-auth":
+		return "login"
+	case "event-logout":
+		return "logout"
+	case "event-login-details":
+		return "details"
+	case "resources-request":
+		return "resources"
+	case "meta-request":
+		return "meta"
+	case "heartbeat-ping":
+		return "heartbeat"
+	}
+	return "other"
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+)
+
+func serveSlowly(t *testing.T, drain time.Duration) (ask chan error, entered, leave chan struct{}, stop func() error, sockets *bool) {
+	t.Helper()
+	at, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask, entered, leave, sockets = make(chan error, 1), make(chan struct{}), make(chan struct{}), new(bool)
+	w := newWeb("test", at, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(entered)
+		<-leave
+		_, _ = io.WriteString(w, "done")
+	}), slog.New(slog.DiscardHandler))
+	w.drain = drain
+	w.sockets = func(context.Context) error { *sockets = true; return nil }
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	go func() {
+		answer, err := http.Get("http://" + at.Addr().String())
+		if err == nil {
+			var body []byte
+			body, err = io.ReadAll(answer.Body)
+			answer.Body.Close()
+			if string(body) != "done" {
+				err = errors.Join(err, errors.New("the answer is cut off"))
+			}
+		}
+		ask <- err
+	}()
+	return ask, entered, leave, func() error { cancel(); return <-ended }, sockets
+}
+
+func TestRequestsInProgressAreAnswered(t *testing.T) {
+	ask, entered, leave, stop, sockets := serveSlowly(t, time.Minute)
+	<-entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	select {
+	case err := <-stopped:
+		t.Fatalf("the server ended with a request in progress: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(leave)
+	if err := <-ask; err != nil {
+		t.Error(err)
+	}
+	if err := <-stopped; err != nil || !*sockets {
+		t.Errorf("the server ended with %v; sockets closed: %v", err, *sockets)
+	}
+}
+
+func TestDrainEnds(t *testing.T) {
+	ask, entered, leave, stop, sockets := serveSlowly(t, 20*time.Millisecond)
+	defer close(leave)
+	<-entered
+	if err := stop(); err == nil || !strings.Contains(err.Error(), "cut off after 20ms") || !*sockets {
+		t.Errorf("the server ended with %v; sockets closed: %v", err, *sockets)
+	}
+	if <-ask == nil {
+		t.Error("the request was answered, though it was to be cut off")
+	}
+}
+
+// TestFailingPartEndsTheGroup: a part that ends untold is a failure, whatever it returns; one that is told is none.
+func TestFailingPartEndsTheGroup(t *testing.T) {
+	g, failing := errgroup.WithContext(context.Background())
+	waiting := begin(failing, g, "the patient one", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+	begin(failing, g, "the hasty one", func(context.Context) error { return nil })
+	<-failing.Done()
+	select {
+	case <-waiting.done:
+		t.Error("a part ended before its turn")
+	case <-time.After(10 * time.Millisecond):
+	}
+	waiting.stop()
+	if err := g.Wait(); err == nil || err.Error() != "the hasty one: it ended by itself" {
+		t.Errorf("the group ended with %v", err)
+	}
+}
+
+func TestRouteClassesAreFew(t *testing.T) {
+	for path, want := range map[string]string{
+		"/event-login-auth": "login", "/gwf//EVENT_LOGIN_AUTH": "login", "/ehandler-login-auth": "login", "/event-logout": "logout",
+		"/sm/event-login-details": "details", "/resources-request": "resources", "/META_REQUEST": "meta", "/heartbeat-ping/": "heartbeat",
+		"/": "socket", "/gwf/": "socket", "//": "socket", "/etc/passwd": "other", "/event-login-auth/x": "other", "/smart": "other",
+	} {
+		if got := genesisRoute(path); got != want {
+			t.Errorf("%s is of class %s, not %s", path, got, want)
+		}
+	}
+}
+
+// TestTrafficCountsWhatWasAnswered looks at the labels of an answer with and without an explicit status.
+func TestTrafficCountsWhatWasAnswered(t *testing.T) {
+	traffic := newTraffic()
+	for _, status := range []int{0, http.StatusServiceUnavailable} {
+		handler := traffic.count("genesis", genesisRoute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if status != 0 {
+				w.WriteHeader(status)
+			}
+			_, _ = io.WriteString(w, "x")
+		}))
+		request, _ := http.NewRequest(http.MethodGet, "/event-logout", nil)
+		handler.ServeHTTP(nowhere{}, request)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(traffic.collectors()...)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	for _, family := range families {
+		if family.GetName() != "rollbook_http_requests_total" {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				seen = append(seen, label.GetValue())
+			}
+		}
+	}
+	if got := strings.Join(seen, " "); got != "logout 200 genesis logout 503 genesis" {
+		t.Errorf("counted under %s", got)
+	}
+}
+
+// nowhere is a ResponseWriter that drops what it gets.
+type nowhere struct{}
+
+func (nowhere) Header() http.Header         { return http.Header{} }
+func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
+func (nowhere) WriteHeader(int)             {}
