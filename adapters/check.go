@@ -62,25 +62,36 @@ func (g *Gate) Watch(id session.SessionID) (ended <-chan struct{}, stop func()) 
 	return g.cfg.Sessions.Watch(id)
 }
 
-// noteUse has the use of a session recorded, when that is due and not under way already.
+// noteUse has the use of a session recorded, when that is due.
 func (g *Gate) noteUse(s session.Live, now session.Instant) {
-	if now < s.NoteFrom {
-		return
+	if now >= s.NoteFrom {
+		g.Use(s.ID, s.User)
 	}
+}
+
+// Use has the use of a session recorded now, though it may not be due: every pod is to know that its client is here.
+// It waits for nothing; a session whose use is being recorded already is left alone.
+func (g *Gate) Use(id session.SessionID, user session.UserID) {
 	g.mu.Lock()
-	_, busy := g.pending[s.ID]
+	_, busy := g.pending[id]
 	if !busy {
-		g.pending[s.ID] = struct{}{}
+		g.pending[id] = struct{}{}
 	}
 	g.mu.Unlock()
 	if busy {
 		return
 	}
 	select {
-	case g.touches <- s:
+	case g.touches <- use{id, user}:
 	default: // more than 4096 wait: the next use tries again
-		g.noted(s.ID)
+		g.noted(id)
 	}
+}
+
+// use is a use of a session that is to be recorded.
+type use struct {
+	session session.SessionID
+	user    session.UserID
 }
 
 func (g *Gate) noted(id session.SessionID) {
@@ -110,12 +121,12 @@ func (g *Gate) record(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case s := <-g.touches:
+		case u := <-g.touches:
 			// A use that cannot be recorded is recorded by the next one; the session only seems idle a little longer.
-			if _, err := g.submit(ctx, s.User, &session.Touch{User: s.User, Session: s.ID}); err != nil && ctx.Err() == nil {
-				g.cfg.Log.Warn("the use of a session could not be recorded", "session", s.ID, "err", err)
+			if _, err := g.submit(ctx, u.user, &session.Touch{User: u.user, Session: u.session}); err != nil && ctx.Err() == nil {
+				g.cfg.Log.Warn("the use of a session could not be recorded", "session", u.session, "err", err)
 			}
-			g.noted(s.ID)
+			g.noted(u.session)
 		}
 	}
 }

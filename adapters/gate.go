@@ -112,7 +112,7 @@ type Gate struct {
 	checks chan struct{} // a slot for each hash that runs
 	queue  chan struct{} // a slot for each login that runs or waits
 
-	touches chan session.Live
+	touches chan use
 
 	mu      sync.Mutex
 	pending map[session.SessionID]struct{} // guarded by mu: sessions whose use is being recorded
@@ -134,7 +134,7 @@ func NewGate(cfg Config) *Gate {
 	}
 	return &Gate{
 		cfg: cfg, checks: make(chan struct{}, cfg.Checks), queue: make(chan struct{}, cfg.Queue+cfg.Checks),
-		touches: make(chan session.Live, 4096), pending: make(map[session.SessionID]struct{}),
+		touches: make(chan use, 4096), pending: make(map[session.SessionID]struct{}),
 	}
 }
 

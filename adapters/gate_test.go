@@ -342,7 +342,9 @@ func TestUseIsRecorded(t *testing.T) {
 	h := newHouse(t)
 	h.register("u-jane")
 	var ahead atomic.Int64 // the pod's clock, ahead of the writer's: as if the time had passed
-	g := h.pod(func(c *adapters.Config) { c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) } })
+	g := h.pod(func(c *adapters.Config) {
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
 	grant, _ := h.login(g, session.Genesis, "jane", "right")
 	ahead.Store(int64(4 * time.Minute)) // of 30
 	if got := h.check(g, session.Genesis, grant.Access); got != session.Accepted {
@@ -360,6 +362,23 @@ func TestUseIsRecorded(t *testing.T) {
 	ahead.Store(int64(31 * time.Minute))
 	if got := h.check(g, session.Genesis, grant.Access); got != session.ExpiredToken {
 		t.Errorf("idle for longer than the limit: %s", got)
+	}
+}
+
+// TestUseIsRecordedAtOnce: Use does not wait for the grain, and another pod sees it.
+func TestUseIsRecordedAtOnce(t *testing.T) {
+	h := newHouse(t)
+	h.register("u-jane")
+	one, two := h.pod(nil), h.pod(nil)
+	grant, _ := h.login(one, session.Genesis, "jane", "right")
+	one.Use(grant.Session.ID, grant.Session.User)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if s, _ := two.Session(grant.Session.ID); s.LastActive > grant.Session.LastActive {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the other pod does not see the use")
+		}
 	}
 }
 

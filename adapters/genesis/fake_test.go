@@ -274,6 +274,9 @@ func (g *fakeGate) Name(user session.UserID) string {
 	return cmp.Or(map[session.UserID]string{"janedee": "JaneDee"}[user], "")
 }
 
+// Use is noted by the real gate alone.
+func (g *fakeGate) Use(session.SessionID, session.UserID) {}
+
 func (g *fakeGate) Watch(id session.SessionID) (<-chan struct{}, func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

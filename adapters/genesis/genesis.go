@@ -40,6 +40,7 @@ type Gate interface {
 	Resources() []session.Resource
 	Resource(ctx context.Context, name session.ResourceName) (session.Resource, adapters.Refused, error)
 	Name(user session.UserID) string
+	Use(id session.SessionID, user session.UserID)
 	Watch(id session.SessionID) (ended <-chan struct{}, stop func())
 }
 

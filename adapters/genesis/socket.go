@@ -225,8 +225,13 @@ func (s *socket) adopt(id session.SessionID) {
 	if s.holds[id] != nil || len(s.holds) >= maxHeld {
 		return
 	}
-	if live, ok := s.h.gate.Session(id); ok {
-		s.hold(live)
+	live, ok := s.h.gate.Session(id)
+	if !ok {
+		return
+	}
+	s.hold(live)
+	if live.Bound { // the pod that the client was on before is not to end the session
+		s.h.gate.Use(id, live.User)
 	}
 }
 
