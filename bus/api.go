@@ -67,6 +67,7 @@ func (e *apiError) Error() string {
 type streamInfo struct {
 	Error   *apiError `json:"error"`
 	Created time.Time `json:"created"`
+	Now     time.Time `json:"ts"` // the server's clock when it answered
 	State   struct {
 		LastSeq uint64 `json:"last_seq"`
 	} `json:"state"`

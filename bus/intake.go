@@ -48,6 +48,9 @@ type Intake struct {
 	outbox  map[string][]byte // outcomes not yet sent, by inbox
 	inboxes map[string]string // inboxes seen, so that one string serves all their commands
 
+	clock   time.Time // the server's, when it was asked last
+	clockAt time.Time // and our own then; what passes between is measured by the monotonic clock
+
 	trimmed   uint64 // through which sequence the last trim went
 	trimmedAt time.Time
 }
@@ -78,6 +81,8 @@ func (b *Bus) Intake(ctx context.Context, p Partition, incarnation int64, after 
 		pull:      &pull{bus: b, p: p, incarnation: info.Created.UnixNano(), last: after},
 		outbox:    map[string][]byte{},
 		inboxes:   map[string]string{},
+		clock:     info.Now,
+		clockAt:   time.Now(),
 		trimmed:   after,
 		trimmedAt: time.Now(),
 	}
@@ -116,6 +121,22 @@ func (in *Intake) Take(ctx context.Context) ([]Received, error) {
 		}
 	}
 	return in.taken, nil
+}
+
+// Age is how long ago the server accepted a command, by the server's clock, which
+// need not agree with ours. Before it calls a command old it asks the server for
+// the time again, once a second at the most: either clock may have been set.
+func (in *Intake) Age(ctx context.Context, r Received) time.Duration {
+	age := in.clock.Add(time.Since(in.clockAt)).Sub(r.Stored)
+	if age < time.Second || time.Since(in.clockAt) < time.Second {
+		return age
+	}
+	info, err := in.bus.askInfo(ctx, StreamCommands)
+	if err != nil {
+		return 0 // the clock is not known: nothing is old
+	}
+	in.clock, in.clockAt = info.Now, time.Now()
+	return in.clock.Sub(r.Stored)
 }
 
 // Reply tells a command's sender the outcome. It goes out, together with those

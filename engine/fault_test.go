@@ -243,7 +243,7 @@ func TestExpiryIsExact(t *testing.T) {
 		if state, _ := r.book(); state.Sessions() != 1 {
 			t.Fatal("the session ended early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		waitFor(t, func() bool { state, _ := r.book(); return state.Sessions() == 0 })
 		_, events := r.book()
@@ -295,6 +295,57 @@ func TestMassExpiry(t *testing.T) {
 		waitFor(t, func() bool { state, _ := r.book(); return state.Sessions() == 0 })
 		_, events := r.book()
 		checkOnce(t, events)
+	})
+}
+
+// TestClockSetBack: when the machine's clock is set back by an hour the book's clock stands still, and the writer works on.
+func TestClockSetBack(t *testing.T) {
+	dir := t.TempDir()
+	r := newRig(t, dir)
+	stop := r.run(r.config())
+	r.do(&session.Register{User: "jane", Credential: 1})
+	stop()
+	before, _ := r.book()
+	r.now = func() time.Time { return time.Now().Add(time.Hour) }
+	stop = r.run(r.config())
+	ahead := r.do(login("jane", 1)).Session
+	stop()
+	r.now = time.Now
+	defer r.close()
+	defer r.run(r.config())()
+	behind := r.do(login("jane", 2)).Session
+	if behind.Started < ahead.Started || ahead.Started < before.Clock() {
+		t.Errorf("the book's clock ran backwards: %d, then %d", ahead.Started, behind.Started)
+	}
+}
+
+// TestStaleCommandsAreLeft: what waited while nobody wrote, and is ten seconds older than what waits beside it, is not done.
+func TestStaleCommandsAreLeft(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, t.TempDir())
+		defer r.close()
+		stop := r.run(r.config())
+		r.do(&session.Register{User: "jane", Credential: 1})
+		stop()
+		ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
+		defer cancel()
+		old := login("jane", 1)
+		_, err := r.submit.Submit(ctx, bus.Command{ID: bus.NewCommandID(), Verb: string(old.Verb()), Body: session.EncodeCommand(old)})
+		if !errors.Is(err, bus.ErrNoOutcome) {
+			t.Fatalf("without a writer: %v", err)
+		}
+		time.Sleep(11 * time.Second)
+		answered := make(chan session.Reply, 1)
+		go func() { answered <- r.do(login("jane", 2)) }()
+		time.Sleep(100 * time.Millisecond)
+		defer r.run(r.config())()
+		if got := <-answered; got.Refusal != session.Accepted {
+			t.Fatal(got.Refusal)
+		}
+		state, _ := r.book()
+		if _, done := state.Session(sessionID(1)); done || state.Sessions() != 1 {
+			t.Errorf("the command of whoever gave up was done: %t, of %d sessions", done, state.Sessions())
+		}
 	})
 }
 

@@ -59,7 +59,7 @@ func (w *Writer) take(ctx context.Context, intake Intake) error {
 // turn makes one page of what waits, stores it, and answers. After a failed append it rebuilds the state and leaves the
 // commands waiting: they are decided again, or answered from the book if the page was stored after all.
 func (w *Writer) turn(ctx context.Context, intake Intake) error {
-	page, answered, done := w.compose(ctx, intake.Incarnation())
+	page, answered, done := w.compose(ctx, intake)
 	if len(page.Events) > 0 {
 		data, err := bus.EncodePage(page)
 		if err != nil {
@@ -107,22 +107,22 @@ func (w *Writer) recover(ctx context.Context) error {
 
 // compose decides the waiting commands, applies what they led to, and gives the page, the answers, and how many commands
 // they cover. The state is ahead of the book from here until the page is stored.
-func (w *Writer) compose(ctx context.Context, incarnation int64) (bus.Page, []answer, int) {
+func (w *Writer) compose(ctx context.Context, intake Intake) (bus.Page, []answer, int) {
 	now := w.clock()
-	page := bus.Page{Epoch: w.epoch, Time: int64(now), Incarnation: incarnation, CommandsRead: w.read}
-	if incarnation != w.source {
+	page := bus.Page{Epoch: w.epoch, Time: int64(now), Incarnation: intake.Incarnation(), CommandsRead: w.read}
+	if page.Incarnation != w.source {
 		page.CommandsRead = 0
 	}
 	answered := make([]answer, 0, len(w.waiting))
 	clear(w.composing)
 	size, done := 0, 0
 	for _, received := range w.waiting {
-		if size >= pageRoom {
+		if size >= pageRoom || size > 0 && large(session.Verb(received.Verb)) {
 			break
 		}
 		done++
 		page.CommandsRead = max(page.CommandsRead, received.Seq)
-		if int64(now)-received.Stored.UnixNano() > int64(staleCommand) {
+		if intake.Age(ctx, received) > staleCommand {
 			w.cfg.Metrics.stale()
 			continue
 		}
@@ -137,7 +137,7 @@ func (w *Writer) compose(ctx context.Context, incarnation int64) (bus.Page, []an
 		w.composing[received.ID] = a
 		answered = append(answered, a)
 	}
-	if next := w.state.NextDeadline(); next != 0 && next <= now {
+	if next := w.state.NextDeadline(); next != 0 && next <= now && size < pageRoom {
 		// After the commands, so that the answers count the page's first events.
 		events, _ := w.state.Decide(&session.Expire{}, now)
 		for _, e := range events {
@@ -146,6 +146,15 @@ func (w *Writer) compose(ctx context.Context, incarnation int64) (bus.Page, []an
 		w.add(&page, events)
 	}
 	return page, answered, done
+}
+
+// large says which commands can lead to so many events that they get a page of their own.
+func large(verb session.Verb) bool {
+	switch verb {
+	case session.VerbLogin, session.VerbRefresh, session.VerbLogout, session.VerbVerify, session.VerbTouch:
+		return false
+	}
+	return true
 }
 
 // decide answers one command. With events, they are applied already. It is not ok when nothing can be answered.

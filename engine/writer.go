@@ -40,6 +40,8 @@ type Book interface {
 type Intake interface {
 	// Take blocks until a command waits, then gives all that wait. It loses none when ctx ends.
 	Take(ctx context.Context) ([]bus.Received, error)
+	// Age is how long ago the bus accepted a command.
+	Age(ctx context.Context, r bus.Received) time.Duration
 	// Reply gathers an answer; Flush sends what is gathered. A lost answer is asked for again.
 	Reply(bus.Received, bus.Reply) error
 	Flush() error
@@ -71,7 +73,7 @@ const (
 	silence       = 250 * time.Millisecond // without a word from the writer: it is gone
 	appendTimeout = 2 * time.Second
 	staleCommand  = 10 * time.Second // whoever sent it has given up: doing it now would surprise everybody
-	pageRoom      = 192 << 10        // no command is added to a page that holds this many bytes of events
+	pageRoom      = 192 << 10        // no command is added to a page that holds this many bytes of events; one that can be large begins a page
 	retryFirst    = 20 * time.Millisecond
 	retryLast     = time.Second
 )

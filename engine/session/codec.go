@@ -140,10 +140,10 @@ func (c *coder) array(fields func(*coder), lead ...uint64) {
 	fields(c)
 }
 
-// read reads one array of which the first n are numbers; open says by them what to read.
+// read reads one array of which the first n are numbers; open says by them what to read. A coder that met damage is left
+// to the collector: its decoder may have grown to a length that was only promised.
 func read(data []byte, n int, open func(lead []uint64) (fielder, error)) error {
 	c := coders.Get().(*coder)
-	defer coders.Put(c)
 	c.src.Reset(data)
 	c.dec.ResetReader(&c.src)
 	c.mode, c.err = reading, nil
@@ -170,6 +170,7 @@ func read(data []byte, n int, open func(lead []uint64) (fielder, error)) error {
 	if c.err != nil {
 		return fmt.Errorf("%w: %w", ErrUndecodable, c.err)
 	}
+	coders.Put(c)
 	return nil
 }
 

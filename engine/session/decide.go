@@ -247,7 +247,7 @@ func (s *State) decideVerify(c *Verify, now Instant) ([]Event, Reply) {
 
 func (s *State) decideIssue(c *IssueOneTime, now Instant) ([]Event, Reply) {
 	policy, known := s.policies.Venues[c.Venue]
-	if !known || c.Token == (TokenHash{}) || c.Lifetime < 0 {
+	if !known || c.Token == (TokenHash{}) || c.Lifetime < 0 || c.Lifetime > MaxOneTime {
 		return refuse(InvalidCommand)
 	}
 	u := s.users[c.User]

@@ -10,6 +10,9 @@ import (
 // of them, at all five venues, always fits one page: an end takes up to 97 bytes, with the longest user id.
 const MaxSessionsPerUser = 500
 
+// MaxOneTime is the longest that a one-time token may wait to be redeemed.
+const MaxOneTime = 24 * time.Hour
+
 // Policy is every limit of a venue's sessions. It shapes new events only: what is in the book keeps the deadlines it
 // was written with.
 type Policy struct {
@@ -46,11 +49,12 @@ type Lockout struct {
 	Threshold uint32 `json:"threshold"`
 	// FirstDelay is the first lock's length; each further failure doubles it. Zero: 30 s.
 	FirstDelay time.Duration `json:"first_delay"`
-	// MaxDelay is the longest lock that opens by itself. Zero: 1 h.
+	// MaxDelay is the longest lock that opens by itself. Zero: 1 h; at most 24 h.
 	MaxDelay time.Duration `json:"max_delay"`
 	// Hard is the number of consecutive failures after which only an operator unlocks. Zero: 100.
 	Hard uint32 `json:"hard"`
-	// Forget drops the count this long after the last failure, unless only an operator unlocks. Zero: 24 h.
+	// Forget drops the count this long after the last failure, unless only an operator unlocks. Zero: 24 h, which is
+	// also the most.
 	Forget time.Duration `json:"forget"`
 }
 
@@ -83,6 +87,9 @@ func (p Policies) Validate() error {
 	if p.Lockout.FirstDelay < 0 || p.Lockout.MaxDelay < 0 || p.Lockout.Forget < 0 {
 		return errors.New("lockout: a delay is negative")
 	}
+	if p.Lockout.Forget > strangeness || p.Lockout.MaxDelay > strangeness {
+		return fmt.Errorf("lockout: forget and max_delay are at most %s: a name nobody has is forgotten then, and would be told by it", strangeness)
+	}
 	for v, policy := range p.Venues {
 		if err := policy.validate(); err != nil {
 			return fmt.Errorf("policy of %s: %w", v, err)
@@ -101,8 +108,8 @@ func (p Policy) validate() error {
 	switch {
 	case p.Absolute <= 0:
 		return errors.New("absolute must be set: a session without an overall limit is not allowed")
-	case p.OneTimeLifetime <= 0:
-		return errors.New("one_time_lifetime must be set")
+	case p.OneTimeLifetime <= 0 || p.OneTimeLifetime > MaxOneTime:
+		return fmt.Errorf("one_time_lifetime must be set, to at most %s", MaxOneTime)
 	case p.Grace > time.Minute:
 		return errors.New("grace is longer than a minute")
 	case p.MaxSessions < 0 || p.MaxSessions > MaxSessionsPerUser:

@@ -115,8 +115,10 @@ func TestLimitHolds(t *testing.T) {
 			})
 		}
 		w.live(turns, func(turn) {})
-		for range 4 { // the limit is reached in every life
-			w.do(&Login{User: "alice", Venue: Zenith, Verdict: Matched, Credential: 9, Session: w.mintID(), Access: w.mint(), Refresh: w.mint()})
+		for _, venue := range []Venue{Genesis, Zenith, Nebula} { // in every life each limit is tried at the end
+			for range 4 {
+				w.do(&Login{User: "alice", Venue: venue, Verdict: Matched, Credential: 9, Session: w.mintID(), Access: w.mint(), Refresh: w.mint()})
+			}
 		}
 		standing, _ := w.state.User("alice")
 		if full == 0 && !standing.Disabled && w.now >= standing.LockedUntil {
