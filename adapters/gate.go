@@ -46,6 +46,13 @@ type Directory interface {
 	Find(name string) (session.UserID, bool)
 	// Name is the name that the user logs in by.
 	Name(user session.UserID) (string, bool)
+	// Profile is what a venue may show of the user, and may grant.
+	Profile(user session.UserID) (session.Profile, bool)
+	// Decoy is the user that a name nobody has is counted under.
+	Decoy(name string) session.UserID
+	// Key is the API key of a user, unsealed, and its generation; not ok when the user has none or may not use the venue.
+	// It stays in this pod.
+	Key(user session.UserID, venue session.Venue) (key []byte, generation uint64, ok bool)
 }
 
 // Sessions is this pod's view of the live sessions. Its methods answer from memory and are safe for concurrent use.

@@ -62,6 +62,14 @@ func (p *people) Name(user session.UserID) (string, bool) {
 	return strings.TrimPrefix(string(user), "u-"), true
 }
 
+func (p *people) Profile(user session.UserID) (session.Profile, bool) {
+	return session.Profile{User: user, Names: []string{strings.TrimPrefix(string(user), "u-")}}, true
+}
+
+func (p *people) Decoy(name string) session.UserID { return session.UserID("u-" + name) }
+
+func (p *people) Key(session.UserID, session.Venue) ([]byte, uint64, bool) { return nil, 0, false }
+
 // house is a writer and any number of pods on a real embedded bus.
 type house struct {
 	t      *testing.T

@@ -16,6 +16,23 @@ type Login struct {
 	Bound    bool   // the session ends with the connection
 	Scopes   []string
 	Form     TokenForm
+
+	// Judge, when set, says whose the login is and whether what was presented is right, in place of the check of Name and
+	// Password: an answer to a challenge, a token of another issuer. For a name nobody has it gives a decoy
+	// ([Directory.Decoy]) and takes as long. An error means "not known".
+	Judge func(ctx context.Context) (session.Credential, error)
+	// Nonce, when set, is what the client answered to: it is good for one accepted login of this user.
+	Nonce session.TokenHash
+	// Sign, when set, makes the access token in place of Form: a token that carries claims.
+	Sign func(Claims) (string, error)
+}
+
+// Claims is what a signed access token says.
+type Claims struct {
+	Session session.SessionID
+	User    session.UserID
+	Issued  time.Time
+	Expires time.Time // not after the session's own end
 }
 
 // maxStale is how often a login is judged again because the verifier had changed meanwhile.
@@ -47,11 +64,15 @@ func (g *Gate) Login(ctx context.Context, r Login) (Grant, Refused, error) {
 
 // open submits the login and makes the grant.
 func (g *Gate) open(ctx context.Context, r Login, credential session.Credential) (Grant, Refused, error) {
-	grant := Grant{Access: r.Form.Mint(), Name: r.Name}
+	grant, id := Grant{Name: r.Name}, MintSessionID()
+	var err error
+	if grant.Access, err = g.mintAccess(r, id, credential.User); err != nil {
+		return Grant{}, Refused{}, unavailable(err)
+	}
 	cmd := &session.Login{
 		User: credential.User, Venue: r.Venue, Client: clip(r.Client, 64), Verdict: credential.Verdict,
-		Credential: credential.Generation, Session: MintSessionID(), Access: session.HashToken(grant.Access),
-		Bound: r.Bound, Scopes: r.Scopes,
+		Credential: credential.Generation, Session: id, Access: session.HashToken(grant.Access),
+		Bound: r.Bound, Scopes: r.Scopes, Nonce: r.Nonce,
 	}
 	if g.cfg.Policies.Venues[r.Venue].Refreshable {
 		grant.Refresh = r.Form.Mint()
@@ -74,8 +95,28 @@ func (g *Gate) open(ctx context.Context, r Login, credential session.Credential)
 	return Grant{}, Refused{Code: reply.Refusal, RetryAt: reply.RetryAt}, nil
 }
 
+// mintAccess makes the access token of a new session.
+func (g *Gate) mintAccess(r Login, id session.SessionID, user session.UserID) (string, error) {
+	if r.Sign == nil {
+		return r.Form.Mint(), nil
+	}
+	policy, now := g.cfg.Policies.Venues[r.Venue], g.cfg.Now()
+	lifetime := policy.Absolute
+	if policy.AccessLifetime > 0 {
+		lifetime = min(lifetime, policy.AccessLifetime)
+	}
+	return r.Sign(Claims{Session: id, User: user, Issued: now, Expires: now.Add(lifetime)})
+}
+
 // check runs the password check within the bounds on concurrency and waiting.
 func (g *Gate) check(ctx context.Context, r Login) (session.Credential, error) {
+	if r.Judge != nil {
+		credential, err := r.Judge(ctx)
+		if err != nil {
+			return session.Credential{}, unavailable(err)
+		}
+		return credential, nil
+	}
 	select {
 	case g.queue <- struct{}{}:
 		defer func() { <-g.queue }()

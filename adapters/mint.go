@@ -4,6 +4,7 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 
@@ -19,6 +20,12 @@ type TokenForm uint8
 const (
 	// Alphanumeric is 32 of A-Z a-z 0-9, 190 random bits: the form of the Genesis samples.
 	Alphanumeric TokenForm = iota
+	// URLSafe is 32 random bytes in unpadded base64url (RFC 4648, 5).
+	URLSafe
+	// Base64 is 32 random bytes in standard base64, padded.
+	Base64
+	// GUID is a random UUID, version 4, lower case: 122 random bits.
+	GUID
 )
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -28,9 +35,26 @@ func (f TokenForm) Mint() string {
 	return f.draw(func(buf []byte) { rand.Read(buf) })
 }
 
-// draw makes a token from random bytes, each letter equally likely: a byte that would favour the first letters is
-// thrown away.
+// draw makes a token from random bytes.
 func (f TokenForm) draw(random func([]byte)) string {
+	var raw [32]byte
+	switch f {
+	case URLSafe:
+		random(raw[:])
+		return base64.RawURLEncoding.EncodeToString(raw[:])
+	case Base64:
+		random(raw[:])
+		return base64.StdEncoding.EncodeToString(raw[:])
+	case GUID:
+		random(raw[:16])
+		stamp(raw[:16])
+		return session.SessionID(raw[:16]).String()
+	}
+	return drawLetters(random)
+}
+
+// drawLetters takes each letter with the same chance: a byte that would favour the first letters is thrown away.
+func drawLetters(random func([]byte)) string {
 	const fair = 256 - 256%len(alphabet)
 	out := make([]byte, 0, 32)
 	for buf := make([]byte, 48); ; {

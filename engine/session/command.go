@@ -29,6 +29,7 @@ const (
 	VerbChangeCredential Verb = "change-credential"
 	VerbDefineResource   Verb = "define-resource"
 	VerbRemoveResource   Verb = "remove-resource"
+	VerbSetLifetimes     Verb = "set-lifetimes"
 )
 
 // newCommand makes an empty command of the verb, or nil for an unknown verb.
@@ -62,6 +63,8 @@ func newCommand(verb Verb) Command {
 		return &DefineResource{}
 	case VerbRemoveResource:
 		return &RemoveResource{}
+	case VerbSetLifetimes:
+		return &SetLifetimes{}
 	}
 	return nil // VerbExpire never travels: it is the writer's own
 }
@@ -88,6 +91,7 @@ type Login struct {
 	Refresh    TokenHash // used only where the policy makes sessions refreshable
 	Bound      bool
 	Scopes     []string
+	Nonce      TokenHash // when set: what the client answered to, good for one accepted login
 }
 
 // Refresh asks for new tokens. Where the venue rotates, Refresh is the successor that the pod derived from Presented,
@@ -174,6 +178,13 @@ type DefineResource struct{ Resource Resource }
 // RemoveResource forgets a resource.
 type RemoveResource struct{ Name ResourceName }
 
+// SetLifetimes changes how long a venue's tokens live from now on; a field that is zero stays as it is. With all of
+// them zero it changes nothing and tells what they are. It goes to every partition.
+type SetLifetimes struct {
+	Venue     Venue
+	Lifetimes Lifetimes
+}
+
 func (*Login) Verb() Verb            { return VerbLogin }
 func (*Refresh) Verb() Verb          { return VerbRefresh }
 func (*Logout) Verb() Verb           { return VerbLogout }
@@ -189,6 +200,7 @@ func (*Unlock) Verb() Verb           { return VerbUnlock }
 func (*ChangeCredential) Verb() Verb { return VerbChangeCredential }
 func (*DefineResource) Verb() Verb   { return VerbDefineResource }
 func (*RemoveResource) Verb() Verb   { return VerbRemoveResource }
+func (*SetLifetimes) Verb() Verb     { return VerbSetLifetimes }
 
 func (x *Login) fields(c *coder) {
 	text(c, &x.User)
@@ -201,6 +213,7 @@ func (x *Login) fields(c *coder) {
 	c.hash(&x.Refresh)
 	c.bool(&x.Bound)
 	texts(c, &x.Scopes)
+	c.hash(&x.Nonce)
 }
 
 func (x *Refresh) fields(c *coder) {
@@ -266,3 +279,8 @@ func (x *ChangeCredential) fields(c *coder) {
 
 func (x *DefineResource) fields(c *coder) { x.Resource.fields(c) }
 func (x *RemoveResource) fields(c *coder) { text(c, &x.Name) }
+
+func (x *SetLifetimes) fields(c *coder) {
+	code(c, &x.Venue)
+	x.Lifetimes.fields(c)
+}

@@ -40,6 +40,8 @@ func (s *State) Decide(cmd Command, now Instant) ([]Event, Reply) {
 		return s.decideDefine(c, now)
 	case *RemoveResource:
 		return s.decideRemove(c, now)
+	case *SetLifetimes:
+		return s.decideLifetimes(c, now)
 	}
 	return refuse(InvalidCommand)
 }
@@ -68,7 +70,7 @@ func (c *Login) valid() bool {
 // account enabled, is there room. A locked account is refused before the verdict is looked at, so that guessing against
 // it teaches nothing; a name nobody has is counted and locked like one somebody has.
 func (s *State) decideLogin(c *Login, now Instant) ([]Event, Reply) {
-	policy, known := s.policies.Venues[c.Venue]
+	policy, known := s.policy(c.Venue)
 	if !known || !c.valid() || (policy.Refreshable && c.Refresh == (TokenHash{})) {
 		return refuse(InvalidCommand)
 	}
@@ -84,7 +86,7 @@ func (s *State) decideLogin(c *Login, now Instant) ([]Event, Reply) {
 	switch {
 	case now < u.lockedUntil:
 		rejected.Refusal, rejected.RetryAt = Locked, u.lockedUntil
-	case c.Verdict != Matched || !u.registered:
+	case c.Verdict != Matched || !u.registered || s.nonces[c.Nonce] != 0:
 		return s.countFailure(u, rejected), Reply{}
 	case u.disabled:
 		rejected.Refusal = Disabled
@@ -125,6 +127,7 @@ func (s *State) startSession(c *Login, policy Policy, u *user, live []*live, now
 		Credential: c.Credential, Until: now.Add(policy.Absolute), Idle: policy.Idle,
 		Access: c.Access, AccessIdle: policy.AccessIdle,
 		Failed: u.failures, Rejected: u.rejected, PreviousLogin: u.lastLogin, Scopes: c.Scopes,
+		Nonce: c.Nonce,
 	}
 	if policy.AccessLifetime > 0 {
 		started.AccessUntil = now.Add(policy.AccessLifetime)
@@ -143,7 +146,7 @@ func (s *State) startSession(c *Login, policy Policy, u *user, live []*live, now
 // The adapter found the session by the presented hash, so a hash that is neither the current nor the last one is an
 // older one of the same session.
 func (s *State) decideRefresh(c *Refresh, now Instant) ([]Event, Reply) {
-	policy, known := s.policies.Venues[c.Venue]
+	policy, known := s.policy(c.Venue)
 	none := TokenHash{}
 	if !known || c.Session == (SessionID{}) || c.Presented == none || c.Access == none || c.Handle == (Handle{}) ||
 		(policy.Rotate && (c.Refresh == none || c.Refresh == c.Presented)) {
@@ -246,7 +249,7 @@ func (s *State) decideVerify(c *Verify, now Instant) ([]Event, Reply) {
 }
 
 func (s *State) decideIssue(c *IssueOneTime, now Instant) ([]Event, Reply) {
-	policy, known := s.policies.Venues[c.Venue]
+	policy, known := s.policy(c.Venue)
 	if !known || c.Token == (TokenHash{}) || c.Lifetime < 0 || c.Lifetime > MaxOneTime {
 		return refuse(InvalidCommand)
 	}

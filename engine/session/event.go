@@ -50,6 +50,7 @@ const (
 	kindOneTimeRedeemed
 	kindResourceDefined
 	kindResourceRemoved
+	kindLifetimesSet
 )
 
 // newEvent makes an empty event of a stored kind, or nil for an unknown one.
@@ -87,6 +88,8 @@ func newEvent(kind uint64) Event {
 		return &ResourceDefined{}
 	case kindResourceRemoved:
 		return &ResourceRemoved{}
+	case kindLifetimesSet:
+		return &LifetimesSet{}
 	}
 	return nil
 }
@@ -150,6 +153,7 @@ type SessionStarted struct {
 	Rejected      uint32
 	PreviousLogin Instant
 	Scopes        []string
+	Nonce         TokenHash // what the login answered to, used up by it; zero: nothing
 }
 
 // SessionRefreshed: the access token before this one is dead.
@@ -215,6 +219,13 @@ type ResourceRemoved struct {
 	Name ResourceName
 }
 
+// LifetimesSet: tokens of the venue live this long from now on. Those that exist keep their deadlines.
+type LifetimesSet struct {
+	Header
+	Venue     Venue
+	Lifetimes Lifetimes // all of them, also those that did not change; zero: the policy's
+}
+
 func (*UserRegistered) Type() EventType    { return "UserRegistered" }
 func (*UserDisabled) Type() EventType      { return "UserDisabled" }
 func (*UserEnabled) Type() EventType       { return "UserEnabled" }
@@ -231,6 +242,7 @@ func (*OneTimeIssued) Type() EventType     { return "OneTimeIssued" }
 func (*OneTimeRedeemed) Type() EventType   { return "OneTimeRedeemed" }
 func (*ResourceDefined) Type() EventType   { return "ResourceDefined" }
 func (*ResourceRemoved) Type() EventType   { return "ResourceRemoved" }
+func (*LifetimesSet) Type() EventType      { return "LifetimesSet" }
 
 func (*UserRegistered) kind() uint64    { return kindUserRegistered }
 func (*UserDisabled) kind() uint64      { return kindUserDisabled }
@@ -248,6 +260,7 @@ func (*OneTimeIssued) kind() uint64     { return kindOneTimeIssued }
 func (*OneTimeRedeemed) kind() uint64   { return kindOneTimeRedeemed }
 func (*ResourceDefined) kind() uint64   { return kindResourceDefined }
 func (*ResourceRemoved) kind() uint64   { return kindResourceRemoved }
+func (*LifetimesSet) kind() uint64      { return kindLifetimesSet }
 
 func (x *UserRegistered) fields(c *coder) {
 	x.Header.fields(c)
@@ -293,6 +306,7 @@ func (x *SessionStarted) fields(c *coder) {
 	c.uint32(&x.Rejected)
 	c.instant(&x.PreviousLogin)
 	texts(c, &x.Scopes)
+	c.hash(&x.Nonce)
 }
 
 func (x *SessionRefreshed) fields(c *coder) {
@@ -348,4 +362,10 @@ func (x *ResourceDefined) fields(c *coder) {
 func (x *ResourceRemoved) fields(c *coder) {
 	x.Header.fields(c)
 	text(c, &x.Name)
+}
+
+func (x *LifetimesSet) fields(c *coder) {
+	x.Header.fields(c)
+	code(c, &x.Venue)
+	x.Lifetimes.fields(c)
 }

@@ -25,6 +25,9 @@ type picture struct {
 	endings   []SessionID // by time, then id
 	issued    []TokenHash
 	strangers []stranger
+	lifetimes map[Venue]Lifetimes
+	nonces    map[TokenHash]Instant
+	used      []TokenHash
 }
 
 // userPicture is a user whose sessions are listed by id.
@@ -36,7 +39,8 @@ type userPicture struct {
 func pictureOf(s *State) picture {
 	p := picture{clock: s.clock, users: make(map[UserID]userPicture), sessions: make(map[SessionID]Session),
 		oneTime: make(map[TokenHash]oneTime), resources: maps.Clone(s.resources), ended: maps.Clone(s.ended),
-		endings: slices.Clone(s.endings), issued: slices.Clone(s.issued), strangers: slices.Clone(s.strangers)}
+		endings: slices.Clone(s.endings), issued: slices.Clone(s.issued), strangers: slices.Clone(s.strangers),
+		lifetimes: maps.Clone(s.lifetimes), nonces: maps.Clone(s.nonces), used: slices.Clone(s.used)}
 	for id, u := range s.users {
 		flat := userPicture{user: *u}
 		flat.sessions = nil

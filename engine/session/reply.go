@@ -14,6 +14,8 @@ type Reply struct {
 	User UserID
 	// Count is, after Revoke, Disable and ChangeCredential, how many sessions were ended.
 	Count uint64
+	// Lifetimes are, after SetLifetimes, those of the venue's tokens from now on.
+	Lifetimes Lifetimes
 }
 
 func (r *Reply) fields(c *coder) {
@@ -23,6 +25,7 @@ func (r *Reply) fields(c *coder) {
 	text(c, &r.User)
 	c.uint(&r.Count)
 	c.group(r.Session.fields)
+	c.group(r.Lifetimes.fields)
 }
 
 func (s *Session) fields(c *coder) {
@@ -80,6 +83,8 @@ func (s *State) Recall(events []Event) Reply {
 			r.Count = e.Count
 		case *OneTimeRedeemed:
 			r.User = e.User
+		case *LifetimesSet:
+			r.Lifetimes = e.Lifetimes
 		}
 	}
 	return r

@@ -163,6 +163,16 @@ type Credential struct {
 	Verdict    Verdict
 }
 
+// Profile is what a venue may show of a user, and which rights it may grant them. It lives in the directory, where it
+// can be erased.
+type Profile struct {
+	User   UserID
+	Names  []string // login names; the first is the one shown
+	First  string
+	Last   string
+	Scopes []string // rights; empty: those that the venue gives everybody
+}
+
 // Session is what is known of one session. It holds no secret: hashes only.
 type Session struct {
 	ID     SessionID

@@ -7,7 +7,7 @@ import (
 
 // What the state remembers for a while. It is memory, not truth: forgetting changes no session.
 const (
-	lately      = 10 * time.Minute // that a session existed after it ended, so that a second logout is answered like the first
+	lately      = 10 * time.Minute // that a session existed after it ended, so that a second logout is answered like the first; that a nonce was used
 	strangeness = 24 * time.Hour   // the failures of a name nobody has, after the last of them
 )
 
@@ -22,10 +22,13 @@ type State struct {
 	deadlines deadlines // the live sessions, the first to expire on top
 	oneTime   map[TokenHash]*oneTime
 	resources map[ResourceName]Resource
+	lifetimes map[Venue]Lifetimes   // that were set; zero: as the policy says
+	nonces    map[TokenHash]Instant // used, and when
 
 	ended     map[SessionID]Instant // when: sessions that ended lately
 	endings   []SessionID           // the keys of ended, in order of time
 	issued    []TokenHash           // the keys of oneTime, in order of time; redeemed ones may linger
+	used      []TokenHash           // the keys of nonces, in order of time
 	strangers []stranger            // unregistered users with failures, roughly in order of time
 }
 
@@ -68,6 +71,7 @@ func NewState(policies Policies) *State {
 	return &State{
 		policies: policies, users: make(map[UserID]*user), sessions: make(map[SessionID]*live),
 		oneTime: make(map[TokenHash]*oneTime), resources: make(map[ResourceName]Resource), ended: make(map[SessionID]Instant),
+		lifetimes: make(map[Venue]Lifetimes), nonces: make(map[TokenHash]Instant),
 	}
 }
 
@@ -133,6 +137,8 @@ func (s *State) Apply(event Event) {
 		s.resources[e.Resource.Name] = e.Resource
 	case *ResourceRemoved:
 		delete(s.resources, e.Name)
+	case *LifetimesSet:
+		s.lifetimes[e.Venue] = e.Lifetimes
 	}
 }
 
@@ -186,6 +192,10 @@ func (s *State) applyStarted(e *SessionStarted) {
 	s.sessions[e.Session] = l
 	u.sessions = append(u.sessions, l)
 	heap.Push(&s.deadlines, l)
+	if e.Nonce != (TokenHash{}) {
+		s.nonces[e.Nonce] = e.At
+		s.used = append(s.used, e.Nonce)
+	}
 }
 
 func (s *State) applyRefreshed(e *SessionRefreshed) {
@@ -219,6 +229,10 @@ func (s *State) forget() {
 	for len(s.endings) > 0 && s.ended[s.endings[0]].Add(lately) <= s.clock {
 		delete(s.ended, s.endings[0])
 		s.endings = s.endings[1:]
+	}
+	for len(s.used) > 0 && s.nonces[s.used[0]].Add(lately) <= s.clock {
+		delete(s.nonces, s.used[0])
+		s.used = s.used[1:]
 	}
 	for len(s.issued) > 0 {
 		t := s.oneTime[s.issued[0]]
