@@ -70,7 +70,7 @@ func (s *status) ready() report {
 func (s *status) role(partition int) (state string, ok bool) {
 	role := s.writers[partition].Role()
 	ok = role == engine.Writing || role == engine.StandingBy && !s.alone
-	return [...]string{engine.Starting: "starting", engine.StandingBy: "standing by", engine.Writing: "writing"}[role], ok
+	return [...]string{engine.Starting: "starting", engine.StandingBy: "standing by", engine.Writing: "writing", engine.Failing: "cannot write"}[role], ok
 }
 
 // alive is about what only a new process mends. A part that ended takes the process with it, so what is left to see
