@@ -16,6 +16,9 @@ var (
 	ErrExists = errors.New("a book exists already")
 	// ErrNotCreated: Open found nothing. Check the setting; Create if it is right.
 	ErrNotCreated = errors.New("no book has been created here")
+	// ErrUnfinished: a Create was cut short. Nothing is written yet: Create with
+	// the layout that Open gives beside this error completes it.
+	ErrUnfinished = errors.New("the book was not created to the end")
 	// ErrLayout: what is there is not what a book must be. An operator has to
 	// look: nothing may be written to it.
 	ErrLayout = errors.New("the stored layout is not as it must be")

@@ -78,15 +78,16 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 }
 
 // Open finds what Create made and checks that it is still so. It returns
-// ErrNotCreated when nothing is there and ErrLayout, with what differs, when it
-// is not as it must be. COMMANDS lives in memory and is gone after a restart of
+// ErrNotCreated when nothing is there, ErrUnfinished with the layout when a
+// Create was cut short, and ErrLayout, with what differs, when it is not as it
+// must be. COMMANDS lives in memory and is gone after a restart of
 // an embedded server: it alone is made again.
 func (b *Bus) Open(ctx context.Context) (Layout, error) {
 	ctx, cancel := context.WithTimeout(ctx, createPatience)
 	defer cancel()
 	l, err := b.open(ctx)
 	if err != nil {
-		return Layout{}, fmt.Errorf("open the book: %w", err)
+		return l, fmt.Errorf("open the book: %w", err)
 	}
 	b.layout.Store(&l)
 	return l, nil
@@ -105,7 +106,7 @@ func (b *Bus) open(ctx context.Context) (Layout, error) {
 	}
 	first, ok := books[BookStream(0)]
 	if !ok {
-		return Layout{}, fmt.Errorf("%w: %s is missing beside %d other streams called %s*: a create that did not finish, or a lost book", ErrLayout, BookStream(0), len(books), streamBookPrefix)
+		return unfinished(books)
 	}
 	l, err := layoutOf(first.Config)
 	if err != nil {
@@ -127,6 +128,22 @@ func (b *Bus) open(ctx context.Context) (Layout, error) {
 		return Layout{}, err
 	}
 	return l, b.openCommands(ctx, l)
+}
+
+// unfinished is what to make of books without BOOK_0, which Create makes last:
+// when nothing has been written to any of them, the layout that they name.
+func unfinished(books map[string]*jetstream.StreamInfo) (l Layout, err error) {
+	for name, info := range books {
+		own, err := layoutOf(info.Config)
+		if err != nil {
+			return Layout{}, err
+		}
+		if info.State.LastSeq > 0 || l != (Layout{}) && own != l {
+			return Layout{}, fmt.Errorf("%w: %s is missing beside %s, which holds pages or belongs to another layout: a book was lost", ErrLayout, BookStream(0), name)
+		}
+		l = own
+	}
+	return l, ErrUnfinished
 }
 
 // openCommands makes COMMANDS when it is missing and checks it when it is not.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -345,6 +346,73 @@ func TestStaleCommandsAreLeft(t *testing.T) {
 		state, _ := r.book()
 		if _, done := state.Session(sessionID(1)); done || state.Sessions() != 1 {
 			t.Errorf("the command of whoever gave up was done: %t, of %d sessions", done, state.Sessions())
+		}
+	})
+}
+
+// TestDiskComesBack: while pages cannot be stored the writer says so, and it finds out by itself when they can be again.
+func TestDiskComesBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, t.TempDir())
+		defer r.close()
+		var full atomic.Bool
+		book := &faulty{Book: r.bus.Book(0)}
+		book.fault = func(_ int, inner func() (uint64, error)) (uint64, error) {
+			if full.Load() {
+				return 0, bus.ErrOutcomeUnknown
+			}
+			return inner()
+		}
+		cfg := r.config()
+		cfg.Book = book
+		w := engine.New(cfg)
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- w.Run(ctx) }()
+		r.do(&session.Register{User: "jane", Credential: 1})
+		full.Store(true)
+		give, stop := context.WithTimeout(context.Background(), 3*time.Second)
+		defer stop()
+		cmd := login("jane", 1)
+		if _, err := r.submit.Submit(give, bus.Command{ID: bus.NewCommandID(), Verb: string(cmd.Verb()), Body: session.EncodeCommand(cmd)}); !errors.Is(err, bus.ErrNoOutcome) {
+			t.Errorf("with a full disk: %v", err)
+		}
+		if w.Role() != engine.Failing {
+			t.Errorf("role %d while pages are not stored", w.Role())
+		}
+		full.Store(false)
+		waitFor(t, func() bool { return w.Role() == engine.Writing })
+		if got := r.do(login("jane", 2)); got.Refusal != session.Accepted {
+			t.Error(got.Refusal)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// TestDiskStaysFull: a writer alone on its bus gives up in the end, because only a new process may do better.
+func TestDiskStaysFull(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, t.TempDir())
+		defer r.close()
+		book := &faulty{Book: r.bus.Book(0)}
+		book.fault = func(n int, inner func() (uint64, error)) (uint64, error) {
+			if n > 2 {
+				return 0, bus.ErrNotStored
+			}
+			return inner()
+		}
+		cfg := r.config()
+		cfg.Book = book
+		done := make(chan error, 1)
+		go func() { done <- engine.New(cfg).Run(context.Background()) }()
+		r.do(&session.Register{User: "jane", Credential: 1})
+		give, stop := context.WithTimeout(context.Background(), time.Second)
+		defer stop()
+		cmd := login("jane", 1)
+		_, _ = r.submit.Submit(give, bus.Command{ID: bus.NewCommandID(), Verb: string(cmd.Verb()), Body: session.EncodeCommand(cmd)})
+		if err := <-done; !errors.Is(err, engine.ErrCannotWrite) {
+			t.Errorf("the writer ended with %v", err)
 		}
 	})
 }

@@ -38,7 +38,7 @@ func NewMetrics() *Metrics {
 		sessions: prometheus.NewGauge(prometheus.GaugeOpts{Name: "rollbook_live_sessions",
 			Help: "Sessions that have not ended, as the writer of the partition counts them."}),
 		roles: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "rollbook_writer_role",
-			Help: "What the writer of a partition does in this process: 0 starting, 1 standing by, 2 writing."}, []string{"partition"}),
+			Help: "What the writer of a partition does in this process: 0 starting, 1 standing by, 2 writing, 3 failing to write."}, []string{"partition"}),
 		recoveries: prometheus.NewCounter(prometheus.CounterOpts{Name: "rollbook_writer_recoveries_total",
 			Help: "Times the state was rebuilt because a page was not stored as expected."}),
 		ignored: prometheus.NewCounter(prometheus.CounterOpts{Name: "rollbook_stale_commands_total",

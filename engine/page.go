@@ -39,11 +39,17 @@ func (w *Writer) write(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// take waits for commands, or until the next session expires.
+// take waits for commands, or until the next session expires, or a page is to be tried again.
 func (w *Writer) take(ctx context.Context, intake Intake) error {
 	waitCtx := ctx
+	wait := time.Duration(-1)
 	if next := w.state.NextDeadline(); next != 0 {
-		wait := max(0, time.Duration(next-session.At(w.cfg.Now())))
+		wait = max(0, time.Duration(next-session.At(w.cfg.Now())))
+	}
+	if !w.failing.IsZero() && (wait < 0 || wait > probeEvery) {
+		wait = probeEvery
+	}
+	if wait >= 0 {
 		var cancel context.CancelFunc
 		waitCtx, cancel = context.WithTimeout(ctx, wait)
 		defer cancel()
@@ -60,7 +66,7 @@ func (w *Writer) take(ctx context.Context, intake Intake) error {
 // commands waiting: they are decided again, or answered from the book if the page was stored after all.
 func (w *Writer) turn(ctx context.Context, intake Intake) error {
 	page, answered, done := w.compose(ctx, intake)
-	if len(page.Events) > 0 {
+	if len(page.Events) > 0 || !w.failing.IsZero() { // an empty page finds out whether pages are stored again
 		data, err := bus.EncodePage(page)
 		if err != nil {
 			return fmt.Errorf("encode page %d: %w", w.last+1, err)
@@ -68,7 +74,11 @@ func (w *Writer) turn(ctx context.Context, intake Intake) error {
 		seq, err := w.append(ctx, data)
 		if err != nil {
 			w.cfg.Log.Warn("a page could not be stored", "partition", w.cfg.Partition, "page", w.last+1, "err", err)
-			return w.recover(ctx)
+			return w.recover(ctx, err)
+		}
+		if !w.failing.IsZero() {
+			w.failing = time.Time{}
+			w.setRole(Writing)
 		}
 		w.last, w.lastTime = seq, page.Time
 		w.announced.Store(seq)
@@ -92,8 +102,14 @@ func (w *Writer) turn(ctx context.Context, intake Intake) error {
 }
 
 // recover rebuilds the state after an append that was not applied. Only the book knows whether the page is there.
-func (w *Writer) recover(ctx context.Context) error {
+func (w *Writer) recover(ctx context.Context, cause error) error {
 	w.cfg.Metrics.recovered()
+	if err := w.failed(cause); err != nil {
+		return err
+	}
+	if time.Since(w.failing) > probeEvery {
+		w.setRole(Failing)
+	}
 	mine := w.epoch
 	if err := w.load(ctx); err != nil {
 		return err

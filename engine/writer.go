@@ -76,7 +76,13 @@ const (
 	pageRoom      = 192 << 10        // no command is added to a page that holds this many bytes of events; one that can be large begins a page
 	retryFirst    = 20 * time.Millisecond
 	retryLast     = time.Second
+	probeEvery    = time.Second      // while pages are not stored and no command waits: how often one is tried
+	giveUp        = 15 * time.Second // alone and unable to store a page for so long: a new process may do better
 )
+
+// ErrCannotWrite says that no page could be stored for a while, on a bus of this process's own. A server keeps a write
+// error of its disk for good, also when there is space again: start a new process.
+var ErrCannotWrite = errors.New("pages cannot be stored")
 
 // errDeposed says that another writer has opened a newer epoch.
 var errDeposed = errors.New("another writer has taken over")
@@ -94,6 +100,8 @@ type Writer struct {
 	read     uint64 // the last command that the pages in state cover
 	source   int64  // the incarnation of COMMANDS that read is of
 
+	failing time.Time // since when no page could be stored; zero: the last one was
+
 	waiting   []bus.Received           // taken, not answered: decided again after an append that failed
 	composing map[bus.CommandID]answer // what the page at hand answers so far
 
@@ -106,6 +114,7 @@ const (
 	Starting int32 = iota
 	StandingBy
 	Writing
+	Failing // it would write, but pages are not stored
 )
 
 // New makes a writer; it starts nothing.
@@ -119,7 +128,7 @@ func New(cfg Config) *Writer {
 	return &Writer{cfg: cfg, composing: make(map[bus.CommandID]answer)}
 }
 
-// Role is what the writer does now: Starting, StandingBy or Writing. Safe for concurrent use.
+// Role is what the writer does now: Starting, StandingBy, Writing or Failing. Safe for concurrent use.
 func (w *Writer) Role() int32 { return w.role.Load() }
 
 // Run stands by until no other writer is heard, takes over and writes; deposed, it stands by again. Trouble with the
@@ -140,6 +149,9 @@ func (w *Writer) Run(ctx context.Context) error {
 			pause = retryFirst
 		default:
 			w.cfg.Log.Warn("the writer starts again", "partition", w.cfg.Partition, "err", err)
+			if err := w.failed(err); err != nil {
+				return fmt.Errorf("write partition %d: %w", w.cfg.Partition, err)
+			}
 		}
 		if sleep(ctx, pause) != nil {
 			return ctx.Err()
@@ -151,7 +163,8 @@ func (w *Writer) Run(ctx context.Context) error {
 // hopeless says which errors no retry mends.
 func hopeless(err error) bool {
 	return errors.Is(err, bus.ErrDamagedPage) || errors.Is(err, bus.ErrPageVersion) || errors.Is(err, bus.ErrGap) ||
-		errors.Is(err, session.ErrUndecodable) || errors.Is(err, session.ErrFromTheFuture) || errors.Is(err, bus.ErrNotCreated)
+		errors.Is(err, session.ErrUndecodable) || errors.Is(err, session.ErrFromTheFuture) || errors.Is(err, bus.ErrNotCreated) ||
+		errors.Is(err, ErrCannotWrite)
 }
 
 func (w *Writer) setRole(r int32) {
@@ -229,6 +242,7 @@ func (w *Writer) takeOver(ctx context.Context) error {
 		case err == nil:
 			w.epoch, w.last, w.lastTime = w.epoch+1, seq, int64(now)
 			w.announced.Store(seq)
+			w.failing = time.Time{}
 			return nil
 		case errors.Is(err, bus.ErrConflict), errors.Is(err, bus.ErrInFlight):
 			if !w.cfg.Alone {
@@ -236,6 +250,9 @@ func (w *Writer) takeOver(ctx context.Context) error {
 			}
 		default:
 			w.cfg.Log.Warn("opening an epoch failed", "partition", w.cfg.Partition, "err", err)
+		}
+		if err := w.failed(err); err != nil {
+			return err
 		}
 		if err := sleep(ctx, retryFirst); err != nil {
 			return err
@@ -271,6 +288,17 @@ func (w *Writer) append(ctx context.Context, page []byte) (uint64, error) {
 	seq, err := w.cfg.Book.Append(ctx, w.last, page)
 	w.cfg.Metrics.appended(time.Since(start), err)
 	return seq, err
+}
+
+// failed notes that a page was not stored, and gives up when that has gone on for too long.
+func (w *Writer) failed(cause error) error {
+	if w.failing.IsZero() {
+		w.failing = time.Now()
+	}
+	if w.cfg.Alone && time.Since(w.failing) > giveUp {
+		return fmt.Errorf("%w for %s: %w", ErrCannotWrite, giveUp, cause)
+	}
+	return nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -157,7 +157,9 @@ func (in *instance) stop() {
 }
 
 // genesis is the address of the venue.
-func (in *instance) genesis(path string) string { return fmt.Sprintf("http://127.0.0.1:%d%s", in.base+4, path) }
+func (in *instance) genesis(path string) string {
+	return fmt.Sprintf("http://127.0.0.1:%d%s", in.base+4, path)
+}
 
 // run runs an operator's command with a line on standard input and gives what it printed.
 func (in *instance) run(stdin string, args ...string) string {

@@ -99,8 +99,10 @@ func (h *house) openBus(ctx context.Context) (err error) {
 		return err
 	}
 	h.layout, err = h.bus.Open(ctx)
-	if errors.Is(err, bus.ErrNotCreated) && h.embedded != nil {
+	if errors.Is(err, bus.ErrNotCreated) {
 		h.layout = bus.Layout{Partitions: max(h.set.Partitions, 1), Replicas: 1}
+	}
+	if h.embedded != nil && (errors.Is(err, bus.ErrNotCreated) || errors.Is(err, bus.ErrUnfinished)) {
 		if err = h.bus.Create(ctx, h.layout); err == nil {
 			h.log.Info("created the book", "dir", h.dir, "partitions", h.layout.Partitions)
 		}

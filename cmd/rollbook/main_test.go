@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("OPERATIONS", fmt.Sprintf("http://127.0.0.1:%d", base+portOperations))
 			env.Setenv("GENESIS", fmt.Sprintf("http://127.0.0.1:%d", base+portGenesis))
 			env.Setenv("GENESIS_PORT", strconv.Itoa(base+portGenesis))
+			env.Setenv("GORACE", "atexit_sleep_ms=1") // the race detector would keep each of some hundred processes for a second
 			env.Setenv("BASE2", strconv.Itoa(other))
 			env.Setenv("OPERATIONS2", fmt.Sprintf("http://127.0.0.1:%d", other+portOperations))
 			env.Setenv("GENESIS2", fmt.Sprintf("http://127.0.0.1:%d", other+portGenesis))

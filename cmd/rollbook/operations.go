@@ -70,7 +70,7 @@ func (s *status) ready() report {
 func (s *status) role(partition int) (state string, ok bool) {
 	role := s.writers[partition].Role()
 	ok = role == engine.Writing || role == engine.StandingBy && !s.alone
-	return [...]string{engine.Starting: "starting", engine.StandingBy: "standing by", engine.Writing: "writing"}[role], ok
+	return [...]string{engine.Starting: "starting", engine.StandingBy: "standing by", engine.Writing: "writing", engine.Failing: "cannot write"}[role], ok
 }
 
 // alive is about what only a new process mends. A part that ended takes the process with it, so what is left to see
@@ -118,6 +118,16 @@ func (h *house) register() {
 		h.follower, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_known_sessions",
 			Help: "Live sessions in this process's view of the book."}, func() float64 { return float64(h.sessions.Len()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_directory_users",
+			Help: "Users in this process's view of the directory."}, func() float64 {
+			users, _ := h.directory.Counts()
+			return float64(users)
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_directory_unreadable",
+			Help: "Users whose record in the directory cannot be read: their logins fail until it is mended."}, func() float64 {
+			_, unreadable := h.directory.Counts()
+			return float64(unreadable)
+		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_ready",
 			Help: "1 when the service is ready, as /readyz says."}, func() float64 {
 			if h.status.ready().OK {

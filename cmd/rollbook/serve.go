@@ -103,7 +103,7 @@ func (c *serveCommand) directory() (dir string, cleanup func(*slog.Logger), err 
 // announce says in the log that the service is ready, and how to go on when it is new.
 func (h *house) announce() error {
 	h.log.Info("ready", "genesis", url(h.genesisAt), "operations", url(h.operationsAt), "dir", h.dir)
-	if len(h.directory.Users()) > 0 {
+	if users, _ := h.directory.Counts(); users > 0 {
 		return nil
 	}
 	where := "--data " + h.dir

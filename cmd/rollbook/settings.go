@@ -54,7 +54,7 @@ type genesisSettings struct {
 	Absolute    time.Duration `help:"How long a session lives at the most, however active. 0 is refused: there must be a limit." default:"720h" placeholder:"TIME" env:"ROLLBOOK_GENESIS_ABSOLUTE"`
 	Idle        time.Duration `help:"How long after its last use a session ends; until then its refresh token is good. 0: no such limit." default:"120h" placeholder:"TIME" env:"ROLLBOOK_GENESIS_IDLE"`
 	AccessIdle  time.Duration `help:"How long after its last use a session has to be refreshed. 0: no such limit." default:"30m" placeholder:"TIME" env:"ROLLBOOK_GENESIS_ACCESS_IDLE"`
-	MaxSessions int           `help:"How many live sessions one user may have. 0: 1000." default:"5" placeholder:"N" env:"ROLLBOOK_GENESIS_MAX_SESSIONS"`
+	MaxSessions int           `help:"How many live sessions one user may have, at most 500. 0: 500." default:"5" placeholder:"N" env:"ROLLBOOK_GENESIS_MAX_SESSIONS"`
 	EvictOldest bool          `help:"End the oldest session when there are too many. Default: no, the login is refused." env:"ROLLBOOK_GENESIS_EVICT_OLDEST"`
 }
 

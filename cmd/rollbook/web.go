@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,17 +22,43 @@ type web struct {
 	server  *http.Server
 	drain   time.Duration                   // how long requests in progress may take at the end
 	sockets func(ctx context.Context) error // closes what the server does not know of; may be nil
+
+	mu     sync.Mutex
+	silent map[net.Conn]struct{} // guarded by mu: connections that have not asked anything yet
 }
 
 func newWeb(name string, at net.Listener, handler http.Handler, log *slog.Logger) *web {
-	return &web{name: name, at: at, drain: time.Second, server: &http.Server{
+	w := &web{name: name, at: at, drain: time.Second, silent: map[net.Conn]struct{}{}}
+	w.server = &http.Server{
 		Handler: handler,
 		// The bodies' bounds are the handlers' own: a socket's connection must outlive every timeout set here.
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.With("server", name).Handler(), slog.LevelDebug),
-	}}
+		ConnState:         w.note,
+	}
+	return w
+}
+
+// note keeps the list of silent connections.
+func (w *web) note(c net.Conn, state http.ConnState) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if state == http.StateNew {
+		w.silent[c] = struct{}{}
+	} else {
+		delete(w.silent, c)
+	}
+}
+
+// hush closes the silent connections: the server would wait five seconds for each to ask something.
+func (w *web) hush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.silent {
+		_ = c.Close() // its goroutine notices, and takes it off the list
+	}
 }
 
 // Run serves until ctx ends. Then it stops accepting, waits for the requests in progress for as long as drain, and
@@ -46,6 +73,7 @@ func (w *web) Run(ctx context.Context) error {
 	}
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.drain)
 	defer cancel()
+	w.server.RegisterOnShutdown(w.hush) // called when nothing is accepted any more
 	err := w.server.Shutdown(patience)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = errors.Join(fmt.Errorf("some requests to %s were cut off after %s", w.name, w.drain), w.server.Close())

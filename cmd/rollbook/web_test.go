@@ -78,6 +78,39 @@ func TestDrainEnds(t *testing.T) {
 	}
 }
 
+// TestSilentConnectionsAreNotWaitedFor: one that has sent nothing and one with half a header hold nobody up. The
+// server by itself would give them five seconds, which the drain would cut off with an error.
+func TestSilentConnectionsAreNotWaitedFor(t *testing.T) {
+	at, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWeb("test", at, http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+	w.drain = 4 * time.Second
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	for _, sent := range []string{"", "GET / HT"} {
+		c, err := net.Dial("tcp", at.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, sent); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for accepted := 0; accepted < 2; time.Sleep(time.Millisecond) {
+		w.mu.Lock()
+		accepted = len(w.silent)
+		w.mu.Unlock()
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestFailingPartEndsTheGroup: a part that ends untold is a failure, whatever it returns; one that is told is none.
 func TestFailingPartEndsTheGroup(t *testing.T) {
 	g, failing := errgroup.WithContext(context.Background())

@@ -140,13 +140,15 @@ type IssueOneTime struct {
 }
 
 // Revoke ends sessions. With Session: that one. With User: all of the user's that match. With neither: all of the
-// partition's that match, by one event.
+// partition's that match, by one event; and because "all of them" is what a forgotten selector would mean too, it must
+// be asked for with All when nothing else selects.
 type Revoke struct {
 	User    UserID
 	Session SessionID
 	Venue   Venue   // zero: any
 	Client  string  // empty: any
 	Before  Instant // only sessions started before this; zero: any
+	All     bool    // with no selector above: really all
 }
 
 // Register makes a user known to the book.
@@ -260,6 +262,7 @@ func (x *Revoke) fields(c *coder) {
 	code(c, &x.Venue)
 	text(c, &x.Client)
 	c.instant(&x.Before)
+	c.bool(&x.All)
 }
 
 func (x *Register) fields(c *coder) {

@@ -85,6 +85,9 @@ func (s *State) decideRevoke(c *Revoke, now Instant) ([]Event, Reply) {
 		}
 		return u.endAll(Revoked, c, now), Reply{}
 	}
+	if c.Venue == NoVenue && c.Client == "" && c.Before == 0 && !c.All {
+		return refuse(InvalidCommand)
+	}
 	e := &SessionsRevoked{Header: Header{At: now}, Venue: c.Venue, Client: c.Client, Before: c.Before}
 	for _, l := range s.sessions {
 		if e.Covers(&l.Session) {

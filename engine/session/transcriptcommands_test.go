@@ -38,7 +38,8 @@ func (s *script) command(verb, first string) Command {
 			Token: s.names.token(first)}
 	case VerbRevoke:
 		return &Revoke{User: UserID(s.text("user", "")), Session: s.names.session(s.text("session", "")),
-			Venue: s.venue(s.text("venue", "")), Client: s.text("client", ""), Before: s.instant("before")}
+			Venue: s.venue(s.text("venue", "")), Client: s.text("client", ""), Before: s.instant("before"),
+			All: s.text("all", "") == "yes"}
 	case VerbRegister:
 		return &Register{User: UserID(first), Credential: uint64(s.number("credential", 1))}
 	case VerbDisable:

@@ -350,7 +350,7 @@ func (w *world) operate() Command {
 		id, owner := w.session()
 		return &Revoke{User: owner, Session: id}
 	case 6:
-		c := &Revoke{Venue: Venue(w.pick(6, "venue"))}
+		c := &Revoke{Venue: Venue(w.pick(6, "venue")), All: w.flip()}
 		if w.flip() {
 			c.User, c.Client = user, w.client()
 		}

@@ -32,19 +32,22 @@ func (s *Store) Claim(ctx context.Context, names []string) (session.UserID, erro
 	}
 	user := session.UserID("")
 	for _, key := range keys { // look before writing: a name that is taken must not cost the others a claim
-		holder, _, err := s.holder(ctx, key)
+		holder, e, err := s.holder(ctx, key)
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return "", fmt.Errorf("claim a name: %w", err)
 		}
-		_, _, err = s.get(ctx, holder)
+		r, _, err := s.get(ctx, holder)
 		switch {
+		case errors.Is(err, ErrErased) || err == nil && s.lapsed(&r, key, e): // to be taken over
 		case errors.Is(err, ErrNotFound) && (user == "" || user == holder):
 			user = holder
-		case errors.Is(err, ErrNotFound):
+		case errors.Is(err, ErrNotFound) || err == nil:
 			return "", ErrNameTaken
+		default:
+			return "", fmt.Errorf("claim a name: %w", err)
 		}
 	}
 	if user == "" {
@@ -110,33 +113,17 @@ func (s *Store) Remove(ctx context.Context, user session.UserID) error {
 // and the markers of deleted claims. Claims without any record stay: a repeated command goes on with them. It reads the
 // whole bucket, and may run beside every other command.
 func (s *Store) Sweep(ctx context.Context) error {
-	type claim struct {
-		entry jetstream.KeyValueEntry
-		key   nameKey
-	}
-	var claims []claim
-	lists := map[session.UserID][]nameKey{} // nil: erased
-	err := s.each(ctx, jetstream.AllKeys, func(e jetstream.KeyValueEntry) {
-		if user, ok := strings.CutPrefix(e.Key(), userPrefix); ok {
-			if _, keys, _, err := decodeRecord(session.UserID(user), e.Value()); err == nil {
-				lists[session.UserID(user)] = keys
-			}
-		} else if text, ok := strings.CutPrefix(e.Key(), namePrefix); ok {
-			if key, ok := parseNameKey(text); ok {
-				claims = append(claims, claim{e, key})
-			}
-		}
-	})
+	claims, lists, err := s.survey(ctx)
 	if err != nil {
 		return err
 	}
-	for _, c := range claims {
-		keys, known := lists[session.UserID(c.entry.Value())]
-		idle := known && !slices.Contains(keys, c.key) && s.now().Sub(c.entry.Created()) > claimPatience
+	for key, claim := range claims {
+		keys, known := lists[session.UserID(claim.Value())]
+		idle := known && !slices.Contains(keys, key) && s.now().Sub(claim.Created()) > claimPatience
 		if !idle && !(known && keys == nil) {
 			continue
 		}
-		err := s.kv.Purge(ctx, c.entry.Key(), jetstream.LastRevision(c.entry.Revision()))
+		err := s.kv.Purge(ctx, claim.Key(), jetstream.LastRevision(claim.Revision()))
 		if err != nil && !errors.Is(err, jetstream.ErrKeyRevisionMismatch) { // a mismatch: somebody took it over just now
 			return fmt.Errorf("sweep the directory: %w", err)
 		}
@@ -144,13 +131,54 @@ func (s *Store) Sweep(ctx context.Context) error {
 	return s.dropMarkers(ctx)
 }
 
+// survey reads all claims, and the keys of the names of all users whose record can be read; nil: erased.
+func (s *Store) survey(ctx context.Context) (map[nameKey]jetstream.KeyValueEntry, map[session.UserID][]nameKey, error) {
+	claims, lists := map[nameKey]jetstream.KeyValueEntry{}, map[session.UserID][]nameKey{}
+	err := s.each(ctx, jetstream.AllKeys, func(e jetstream.KeyValueEntry) {
+		if user, ok := strings.CutPrefix(e.Key(), userPrefix); ok {
+			if _, keys, _, err := decodeRecord(session.UserID(user), e.Value()); err == nil {
+				lists[session.UserID(user)] = keys
+			}
+		} else if text, ok := strings.CutPrefix(e.Key(), namePrefix); ok {
+			if key, ok := parseNameKey(text); ok {
+				claims[key] = e
+			}
+		}
+	})
+	return claims, lists, err
+}
+
+// markersPatience bounds the removal of markers: the client library awaits the server's answers without end.
+const markersPatience = time.Minute
+
 // dropMarkers removes the markers of deleted keys. The readers do not need them: that a user is gone is said by the
 // erased record, which is a value and stays, and a claim counts for nothing without a record.
+//
+// The server offers no removal bound to a revision. A name that is claimed anew between the look at its marker and the
+// removal loses that claim. So whoever writes a record claims its names once more after the write, and here a claim that
+// a record misses is made again after the removal: whichever of the two comes last sees what the other did. A crash in
+// between is repaired by the next sweep.
 func (s *Store) dropMarkers(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	bounded, cancel := context.WithTimeout(ctx, markersPatience)
 	defer cancel()
-	if err := s.kv.PurgeDeletes(ctx, jetstream.DeleteMarkersOlderThan(-1)); err != nil {
+	if err := s.kv.PurgeDeletes(bounded, jetstream.DeleteMarkersOlderThan(-1)); err != nil {
 		return fmt.Errorf("sweep the directory: %w", err)
+	}
+	claims, lists, err := s.survey(ctx)
+	if err != nil {
+		return err
+	}
+	for user, keys := range lists {
+		if !slices.ContainsFunc(keys, func(key nameKey) bool { return claims[key] == nil }) {
+			continue
+		}
+		r, _, err := s.get(ctx, user) // as it is now: a name may have been given up since
+		if err == nil {
+			err = s.claimFor(ctx, user, r.Names)
+		}
+		if err != nil && !errors.Is(err, ErrErased) && !errors.Is(err, ErrNameTaken) {
+			return fmt.Errorf("sweep the directory: %w", err)
+		}
 	}
 	return nil
 }
@@ -214,8 +242,13 @@ func (s *Store) idle(ctx context.Context, key nameKey, holder session.UserID, cl
 	case err != nil:
 		return false, err
 	}
+	return s.lapsed(&r, key, claim), nil
+}
+
+// lapsed reports whether a claim that leads to the record has stood for long without the record's listing the name.
+func (s *Store) lapsed(r *Record, key nameKey, claim jetstream.KeyValueEntry) bool {
 	keys, err := keysOf(r.Names)
-	return err == nil && !slices.Contains(keys, key) && s.now().Sub(claim.Created()) > claimPatience, err
+	return err == nil && !slices.Contains(keys, key) && s.now().Sub(claim.Created()) > claimPatience
 }
 
 // claimFor claims all the names for a user.
@@ -263,6 +296,7 @@ func (s *Store) release(ctx context.Context, user session.UserID, old, kept []st
 	if err != nil {
 		return err
 	}
+	released := false
 	for _, key := range oldKeys {
 		if slices.Contains(keptKeys, key) {
 			continue
@@ -278,9 +312,10 @@ func (s *Store) release(ctx context.Context, user session.UserID, old, kept []st
 		if err != nil && !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 			return fmt.Errorf("let go of a name: %w", err)
 		}
-		if err := s.dropMarkers(ctx); err != nil {
-			return err
-		}
+		released = true
 	}
-	return nil
+	if !released {
+		return nil
+	}
+	return s.dropMarkers(ctx)
 }

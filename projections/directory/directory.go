@@ -8,7 +8,9 @@
 //   - Passwords are hashed with argon2id at a bounded cost; the verifier is the only thing kept, and prints as hidden.
 //   - A check of a name nobody has runs one hash like any other, against a dummy of the default cost, and names a decoy
 //     user of the same form as a real one.
-//   - Before the bucket has been read once, nothing is known: a check is an error, not a mismatch.
+//   - A check judges by all that the bucket held when it began. When that cannot be had it is an error, not a mismatch.
+//   - A name is a user's when its claim leads to the user and the user's record lists it: so it is never two users', in
+//     whatever order the entries come.
 //   - A record that cannot be read is never guessed at: its user's checks are errors until it is mended, and nobody
 //     else's are. Stopping the whole pod for one bad record would let one record lock everybody out.
 package directory
@@ -22,7 +24,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/crypto/argon2"
@@ -52,23 +53,18 @@ type Directory struct {
 	ready chan struct{} // closed when the bucket has been read once
 
 	mu      sync.RWMutex
-	users map[session.UserID]*known   // guarded by mu
-	names map[nameKey]session.UserID  // guarded by mu: of users whose record could be read
-	seen  map[session.UserID]struct{} // guarded by mu: while the first part of a watch runs, who has been in it; else nil
+	view    *view         // guarded by mu, with all in it
+	reached uint64        // guarded by mu: the view is complete up to this revision of the bucket
+	moved   chan struct{} // guarded by mu: closed, and replaced, when reached moves
 }
 
-// known is one user. A record that cannot be read keeps the names it had, so that its user is told from a stranger.
-type known struct {
-	record Record
-	keys   []nameKey
-	hashed *phc  // nil: nothing to log in with
-	broken error // the record cannot be read
-}
-
-// New makes a directory on the bucket; it starts nothing.
+// New makes a directory on the bucket; it starts nothing. Parameters beyond the bounds are a mistake in the program.
 func New(kv jetstream.KeyValue, cfg Config, log *slog.Logger) *Directory {
 	if cfg.Parameters == (Parameters{}) {
 		cfg.Parameters = DefaultParameters
+	}
+	if !cfg.Parameters.valid() {
+		panic("directory: the parameters of argon2id are out of bounds")
 	}
 	salt := make([]byte, newSalt)
 	hash := make([]byte, newHash)
@@ -76,122 +72,7 @@ func New(kv jetstream.KeyValue, cfg Config, log *slog.Logger) *Directory {
 	rand.Read(hash)
 	return &Directory{
 		kv: kv, cfg: cfg, log: log, hash: argon2.IDKey, dummy: phc{cfg.Parameters, salt, hash}, ready: make(chan struct{}),
-		users: make(map[session.UserID]*known), names: make(map[nameKey]session.UserID),
-	}
-}
-
-// rewatch is how long Run waits before it watches again after trouble.
-const rewatch = 200 * time.Millisecond
-
-// Run follows the bucket until ctx ends, and watches it again after any trouble: a watch begins with all that is there.
-// It always returns ctx's error.
-func (d *Directory) Run(ctx context.Context) error {
-	for {
-		err := d.follow(ctx)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		d.log.Warn("the directory is watched again", "err", err)
-		timer := time.NewTimer(rewatch)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
-		}
-	}
-}
-
-// follow is one watch: all that is there, then the changes. What was known before and is not there any more is dropped
-// when the first part is through.
-func (d *Directory) follow(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx) // a watch's helper goroutine lives as long as its context
-	defer cancel()
-	w, err := d.kv.Watch(ctx, userPrefix+"*")
-	if err != nil {
-		return fmt.Errorf("watch the directory: %w", err)
-	}
-	defer finish(w)
-	d.mu.Lock()
-	d.seen = make(map[session.UserID]struct{})
-	d.mu.Unlock()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case e, open := <-w.Updates():
-			switch {
-			case !open:
-				return errors.New("the watch ended")
-			case e == nil:
-				d.through()
-			default:
-				d.apply(e)
-			}
-		}
-	}
-}
-
-// through ends the first part of a watch.
-func (d *Directory) through() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for user := range d.users {
-		if _, seen := d.seen[user]; !seen {
-			d.drop(user)
-		}
-	}
-	d.seen = nil
-	select {
-	case <-d.ready:
-	default:
-		close(d.ready)
-	}
-}
-
-// apply takes one entry of the bucket.
-func (d *Directory) apply(e jetstream.KeyValueEntry) {
-	user := session.UserID(strings.TrimPrefix(e.Key(), userPrefix))
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.seen != nil {
-		d.seen[user] = struct{}{}
-	}
-	if e.Operation() != jetstream.KeyValuePut {
-		d.drop(user)
-		return
-	}
-	record, keys, hashed, err := decodeRecord(user, e.Value())
-	switch {
-	case err != nil:
-		d.log.Error("a user's record cannot be read: their logins fail until it is mended", "user", user, "err", err)
-		broken := &known{record: Record{User: user}, broken: err}
-		if old := d.users[user]; old != nil {
-			broken.record, broken.keys = old.record, old.keys
-		}
-		d.users[user] = broken
-	case !record.erased.IsZero():
-		d.drop(user)
-	default:
-		d.drop(user)
-		d.users[user] = &known{record: record, keys: keys, hashed: hashed}
-		for _, key := range keys {
-			d.names[key] = user
-		}
-	}
-}
-
-// drop forgets a user. A name that another user has got meanwhile stays theirs.
-func (d *Directory) drop(user session.UserID) {
-	old := d.users[user]
-	if old == nil {
-		return
-	}
-	delete(d.users, user)
-	for _, key := range old.keys {
-		if d.names[key] == user {
-			delete(d.names, key)
-		}
+		view: newView(), moved: make(chan struct{}),
 	}
 }
 
@@ -215,13 +96,17 @@ func (d *Directory) Await(ctx context.Context) error {
 	}
 }
 
-// Check judges a password. Whatever it finds, it runs exactly one hash. An error says that nothing is known: the
-// directory is not ready, or this user's record cannot be read.
-func (d *Directory) Check(_ context.Context, venue session.Venue, name, password string) (session.Credential, error) {
+// Check judges a password. Whatever it finds, it makes one decoy and runs exactly one hash. An error says that nothing
+// is known: the directory is not ready, or this user's record cannot be read.
+func (d *Directory) Check(ctx context.Context, venue session.Venue, name, password string) (session.Credential, error) {
 	if !d.Ready() {
 		return session.Credential{}, ErrNotReady
 	}
+	if err := d.catchUp(ctx); err != nil {
+		return session.Credential{}, err
+	}
 	u := d.lookUp(name)
+	nobody := decoy(&d.cfg.DeploymentKey, name)
 	normal, possible := normalise(password)
 	against := &d.dummy
 	usable := u != nil && u.broken == nil && u.hashed != nil && u.record.AllowedAt(venue)
@@ -231,7 +116,7 @@ func (d *Directory) Check(_ context.Context, venue session.Venue, name, password
 	matched := against.matches(d.hash, normal)
 	switch {
 	case u == nil:
-		return session.Credential{User: decoy(&d.cfg.DeploymentKey, name), Verdict: session.NoSuchUser}, nil
+		return session.Credential{User: nobody, Verdict: session.NoSuchUser}, nil
 	case u.broken != nil:
 		return session.Credential{}, fmt.Errorf("user %s: %w", u.record.User, u.broken)
 	}
@@ -245,7 +130,7 @@ func (d *Directory) Check(_ context.Context, venue session.Venue, name, password
 // Find is the user who logs in by that name, in any spelling that compares equal.
 func (d *Directory) Find(name string) (session.UserID, bool) {
 	u := d.lookUp(name)
-	if u == nil {
+	if u == nil || u.record.User == "" {
 		return "", false
 	}
 	return u.record.User, true
@@ -255,7 +140,7 @@ func (d *Directory) Find(name string) (session.UserID, bool) {
 func (d *Directory) Name(user session.UserID) (string, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	u := d.users[user]
+	u := d.view.users[user]
 	if u == nil || len(u.record.Names) == 0 {
 		return "", false
 	}
@@ -266,8 +151,8 @@ func (d *Directory) Name(user session.UserID) (string, bool) {
 func (d *Directory) Users() []Record {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	list := make([]Record, 0, len(d.users))
-	for _, u := range d.users {
+	list := make([]Record, 0, len(d.view.users))
+	for _, u := range d.view.users {
 		if u.broken == nil {
 			list = append(list, u.record.hidden())
 		}
@@ -280,12 +165,12 @@ func (d *Directory) Users() []Record {
 func (d *Directory) Counts() (users, broken int) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	for _, u := range d.users {
+	for _, u := range d.view.users {
 		if u.broken != nil {
 			broken++
 		}
 	}
-	return len(d.users), broken
+	return len(d.view.users), broken
 }
 
 // Outdated reports whether the user's verifier has another cost than the default: it should be made again at the next
@@ -293,7 +178,7 @@ func (d *Directory) Counts() (users, broken int) {
 func (d *Directory) Outdated(user session.UserID) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	u := d.users[user]
+	u := d.view.users[user]
 	return u != nil && u.hashed != nil && u.hashed.Parameters != d.cfg.Parameters
 }
 
@@ -305,9 +190,5 @@ func (d *Directory) lookUp(name string) *known {
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	user, ok := d.names[key]
-	if !ok {
-		return nil
-	}
-	return d.users[user]
+	return d.view.find(key)
 }

@@ -136,9 +136,13 @@ func (s *Store) Create(ctx context.Context, r Record) (Record, error) {
 	if errors.Is(err, jetstream.ErrKeyExists) {
 		// The client library repeats a publish whose answer was lost, and then meets its own.
 		if e, failed := s.kv.Get(ctx, userPrefix+string(r.User)); failed == nil && bytes.Equal(e.Value(), data) {
-			return r, nil
+			err = nil
+		} else {
+			err = ErrExists
 		}
-		err = ErrExists
+	}
+	if err == nil {
+		err = s.claimFor(ctx, r.User, r.Names) // again: see dropMarkers
 	}
 	if err != nil {
 		return Record{}, fmt.Errorf("create user %s: %w", r.User, err)
@@ -177,6 +181,9 @@ func (s *Store) Update(ctx context.Context, user session.UserID, change func(*Re
 		_, err = s.kv.Update(ctx, userPrefix+string(user), data, revision)
 		if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 			continue
+		}
+		if err == nil {
+			err = s.claimFor(ctx, user, r.Names) // again: see dropMarkers
 		}
 		if err == nil {
 			err = s.release(ctx, user, old.Names, r.Names)
@@ -259,13 +266,11 @@ func (s *Store) get(ctx context.Context, user session.UserID) (Record, uint64, e
 
 // each calls fn for what the bucket holds under the pattern at this moment, without what was deleted.
 func (s *Store) each(ctx context.Context, pattern string, fn func(jetstream.KeyValueEntry)) error {
-	ctx, cancel := context.WithCancel(ctx) // a watch's helper goroutine lives as long as its context
-	defer cancel()
-	w, err := s.kv.Watch(ctx, pattern, jetstream.IgnoreDeletes())
+	w, finish, err := watch(ctx, s.kv, pattern, jetstream.IgnoreDeletes())
 	if err != nil {
 		return fmt.Errorf("read the directory: %w", err)
 	}
-	defer finish(w)
+	defer finish()
 	for {
 		select {
 		case <-ctx.Done():
@@ -279,12 +284,5 @@ func (s *Store) each(ctx context.Context, pattern string, fn func(jetstream.KeyV
 			}
 			fn(e)
 		}
-	}
-}
-
-// finish ends a watch and waits for it: its callback may be in the middle of handing something over.
-func finish(w jetstream.KeyWatcher) {
-	_ = w.Stop() // an error means that the connection is closed, which ends the watch as well
-	for range w.Updates() {
 	}
 }
