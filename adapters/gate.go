@@ -46,6 +46,10 @@ type Directory interface {
 	Find(name string) (session.UserID, bool)
 	// Name is the name that the user logs in by.
 	Name(user session.UserID) (string, bool)
+	// Current returns when the directory knows all that was in it when it was called. Check does that by itself.
+	Current(ctx context.Context) error
+	// Generation is that of the user's credential; not ok when the user may not use the venue.
+	Generation(user session.UserID, venue session.Venue) (generation uint64, ok bool)
 	// Profile is what a venue may show of the user, and may grant.
 	Profile(user session.UserID) (session.Profile, bool)
 	// Decoy is the user that a name nobody has is counted under.

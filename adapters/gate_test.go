@@ -66,6 +66,14 @@ func (p *people) Profile(user session.UserID) (session.Profile, bool) {
 	return session.Profile{User: user, Names: []string{strings.TrimPrefix(string(user), "u-")}}, true
 }
 
+func (p *people) Current(context.Context) error { return nil }
+
+func (p *people) Generation(session.UserID, session.Venue) (uint64, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.generation, true
+}
+
 func (p *people) Decoy(name string) session.UserID { return session.UserID("u-" + name) }
 
 func (p *people) Key(session.UserID, session.Venue) ([]byte, uint64, bool) { return nil, 0, false }

@@ -111,6 +111,9 @@ func (g *Gate) mintAccess(r Login, id session.SessionID, user session.UserID) (s
 // check runs the password check within the bounds on concurrency and waiting.
 func (g *Gate) check(ctx context.Context, r Login) (session.Credential, error) {
 	if r.Judge != nil {
+		if err := g.cfg.Directory.Current(ctx); err != nil {
+			return session.Credential{}, unavailable(err)
+		}
 		credential, err := r.Judge(ctx)
 		if err != nil {
 			return session.Credential{}, unavailable(err)

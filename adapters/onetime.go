@@ -60,3 +60,8 @@ func (g *Gate) Decoy(name string) session.UserID { return g.cfg.Directory.Decoy(
 func (g *Gate) Key(user session.UserID, venue session.Venue) (key []byte, generation uint64, ok bool) {
 	return g.cfg.Directory.Key(user, venue)
 }
+
+// Generation is that of the user's credential; not ok when the user may not use the venue.
+func (g *Gate) Generation(user session.UserID, venue session.Venue) (generation uint64, ok bool) {
+	return g.cfg.Directory.Generation(user, venue)
+}

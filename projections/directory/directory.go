@@ -45,12 +45,13 @@ type Config struct {
 
 // Directory is a pod's view of the bucket. Its methods are safe for concurrent use.
 type Directory struct {
-	kv    jetstream.KeyValue
-	cfg   Config
-	log   *slog.Logger
-	hash  hashFunc
-	dummy phc
-	ready chan struct{} // closed when the bucket has been read once
+	kv     jetstream.KeyValue
+	cfg    Config
+	log    *slog.Logger
+	hash   hashFunc
+	dummy  phc
+	ready  chan struct{} // closed when the bucket has been read once
+	sealer sealer
 
 	mu      sync.RWMutex
 	view    *view         // guarded by mu, with all in it
@@ -72,7 +73,7 @@ func New(kv jetstream.KeyValue, cfg Config, log *slog.Logger) *Directory {
 	rand.Read(hash)
 	return &Directory{
 		kv: kv, cfg: cfg, log: log, hash: argon2.IDKey, dummy: phc{cfg.Parameters, salt, hash}, ready: make(chan struct{}),
-		view: newView(), moved: make(chan struct{}),
+		view: newView(), moved: make(chan struct{}), sealer: newSealer(cfg.DeploymentKey),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"time"
 
@@ -24,8 +25,10 @@ type Record struct {
 	First      string          // given name, may be empty
 	Last       string          // family name, may be empty
 	Scopes     []string        // access rights that a venue may grant, may be empty
-	Created    time.Time       // UTC
-	Changed    time.Time       // UTC
+	// Keys are the user's API keys by venue, sealed: see keys.go.
+	Keys    map[string][]byte
+	Created time.Time // UTC
+	Changed time.Time // UTC
 
 	erased  time.Time                  // set on what is left of an erased user, beside User alone
 	unknown map[string]json.RawMessage // fields that a newer program wrote: kept
@@ -50,12 +53,16 @@ func (r *Record) hidden() Record {
 	if c.Verifier != "" {
 		c.Verifier = Hidden
 	}
+	for venue := range c.Keys {
+		c.Keys[venue] = nil // that there is one may be shown
+	}
 	return c
 }
 
 func (r *Record) clone() Record {
 	c := *r
 	c.Names = append([]string(nil), r.Names...)
+	c.Keys = maps.Clone(r.Keys)
 	c.Venues = append([]session.Venue(nil), r.Venues...)
 	c.Scopes = append([]string(nil), r.Scopes...)
 	return c
@@ -85,7 +92,7 @@ func (r *Record) fields(version *int, venues *[]string) []field {
 	return []field{
 		{"version", version}, {"user", &r.User}, {"names", &r.Names}, {"verifier", (*string)(&r.Verifier)},
 		{"credential", &r.Credential}, {"venues", venues}, {"first", &r.First}, {"last", &r.Last}, {"scopes", &r.Scopes},
-		{"created", &r.Created}, {"changed", &r.Changed}, {"erased", &r.erased},
+		{"keys", &r.Keys}, {"created", &r.Created}, {"changed", &r.Changed}, {"erased", &r.erased},
 	}
 }
 

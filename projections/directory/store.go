@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -32,6 +33,8 @@ type StoreConfig struct {
 	Policy     PasswordPolicy   // of new passwords
 	Parameters Parameters       // cost of new verifiers; the zero value: [DefaultParameters]
 	Now        func() time.Time // nil: time.Now
+	// DeploymentKey seals API keys; without it there are none.
+	DeploymentKey [32]byte
 }
 
 // Store is the writing side of the directory, for the operator's commands. Any number may be at work at once: every
@@ -152,7 +155,7 @@ func (s *Store) Create(ctx context.Context, r Record) (Record, error) {
 
 // Update changes a record and returns it as stored. change may be called again on a newer record when another command
 // was faster; it must not keep what it is given. User, Credential, Created and Changed are not its to set: a changed
-// verifier raises Credential, which the caller then announces in the book.
+// verifier or API key raises Credential, which the caller then announces in the book.
 //
 // New names are claimed before the record is written and names given up are let go after it. A crash before the record
 // leaves claims that lead to a record without the name, so to nobody; a crash after it leaves the old claims in the
@@ -168,7 +171,7 @@ func (s *Store) Update(ctx context.Context, user session.UserID, change func(*Re
 			return Record{}, fmt.Errorf("update user %s: %w", user, err)
 		}
 		r.User, r.Credential, r.Created, r.Changed = old.User, old.Credential, old.Created, s.now()
-		if r.Verifier != old.Verifier {
+		if r.Verifier != old.Verifier || !maps.EqualFunc(r.Keys, old.Keys, bytes.Equal) {
 			r.Credential++
 		}
 		data, err := r.encode()
