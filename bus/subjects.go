@@ -15,6 +15,8 @@ const (
 	// BucketDirectory is the key-value bucket of users and their credential
 	// verifiers.
 	BucketDirectory = "DIRECTORY"
+	// BucketKeys is the key-value bucket of the public halves of signing keys.
+	BucketKeys = "KEYS"
 
 	streamBookPrefix      = "BOOK_"
 	streamDirectory       = "KV_" + BucketDirectory
