@@ -23,6 +23,9 @@ type Login struct {
 	Judge func(ctx context.Context) (session.Credential, error)
 	// Nonce, when set, is what the client answered to: it is good for one accepted login of this user.
 	Nonce session.TokenHash
+	// Until, when set, is the latest end of the session: that of the other issuer's token that it is opened with
+	// (OWASP ASVS 5.0, 7.6.1).
+	Until time.Time
 	// Sign, when set, makes the access token in place of Form: a token that carries claims.
 	Sign func(Claims) (string, error)
 }
@@ -73,6 +76,9 @@ func (g *Gate) open(ctx context.Context, r Login, credential session.Credential)
 		User: credential.User, Venue: r.Venue, Client: clip(r.Client, 64), Verdict: credential.Verdict,
 		Credential: credential.Generation, Session: id, Access: session.HashToken(grant.Access),
 		Bound: r.Bound, Scopes: r.Scopes, Nonce: r.Nonce,
+	}
+	if !r.Until.IsZero() {
+		cmd.Until = session.At(r.Until)
 	}
 	if g.cfg.Policies.Venues[r.Venue].Refreshable {
 		grant.Refresh = r.Form.Mint()

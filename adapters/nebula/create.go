@@ -118,14 +118,14 @@ func (h *Handler) open(ctx context.Context, r adapters.Login) (opened, *fault) {
 
 // createByIssuer opens a session for the user that another issuer's token names.
 func (h *Handler) createByIssuer(ctx context.Context, i *issuer, o outline) (opened, *fault) {
-	name, err := i.name(ctx, o)
+	name, until, err := i.name(ctx, o)
 	switch {
 	case err != nil:
 		return opened{}, h.failed("an issuer's keys", err)
 	case name == "" || len(name) > maxName:
 		return opened{}, &unauthenticated
 	}
-	return h.open(ctx, adapters.Login{Name: name, Judge: func(context.Context) (session.Credential, error) {
+	return h.open(ctx, adapters.Login{Name: name, Until: until, Judge: func(context.Context) (session.Credential, error) {
 		if user, ok := h.gate.Find(name); ok {
 			if generation, ok := h.gate.Generation(user, session.Nebula); ok {
 				return session.Credential{User: user, Generation: generation, Verdict: session.Matched}, nil

@@ -68,21 +68,21 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 // signed by the same keys and say something else.
 var tokenTypes = []string{"JWT", "AT+JWT", "APPLICATION/AT+JWT"}
 
-// name verifies a token and gives the name that the directory knows its subject by; empty when the token is not good. An
-// error means that this is not known, because the issuer's keys are not.
-func (i *issuer) name(ctx context.Context, o outline) (string, error) {
+// name verifies a token and gives the name that the directory knows its subject by, and when the token ends; empty when
+// the token is not good. An error means that this is not known, because the issuer's keys are not.
+func (i *issuer) name(ctx context.Context, o outline) (name string, until time.Time, err error) {
 	if !slices.Contains(tokenTypes, strings.ToUpper(o.header.typ)) || len(o.header.kid) > 256 {
-		return "", nil
+		return "", until, nil
 	}
 	key, err := i.key(ctx, o.header.kid)
 	if err != nil || key == nil {
-		return "", err
+		return "", until, err
 	}
 	verifier := oidc.NewVerifier(i.cfg.URL, &oidc.StaticKeySet{PublicKeys: []crypto.PublicKey{key}}, &oidc.Config{
 		ClientID: i.cfg.Audience, SupportedSigningAlgs: []string{oidc.RS256}, Now: i.now})
 	token, err := verifier.Verify(ctx, o.token)
 	if err != nil || !i.now().Before(token.Expiry) {
-		return "", nil
+		return "", until, nil
 	}
 	var c struct {
 		Email    string `json:"email"`
@@ -90,11 +90,11 @@ func (i *issuer) name(ctx context.Context, o outline) (string, error) {
 	}
 	switch {
 	case !i.cfg.ByEmail && token.Subject != "":
-		return token.Subject + "@" + i.cfg.Alias, nil
+		return token.Subject + "@" + i.cfg.Alias, token.Expiry, nil
 	case i.cfg.ByEmail && token.Claims(&c) == nil && c.Verified:
-		return c.Email, nil
+		return c.Email, token.Expiry, nil
 	}
-	return "", nil
+	return "", until, nil
 }
 
 // key finds the issuer's key; nil when it has none by that id. Keys that are old are used while no newer ones come. An

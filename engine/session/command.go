@@ -92,6 +92,7 @@ type Login struct {
 	Bound      bool
 	Scopes     []string
 	Nonce      TokenHash // when set: what the client answered to, good for one accepted login
+	Until      Instant   // when set: the session ends by then, because what it was opened with does
 }
 
 // Refresh asks for new tokens. Where the venue rotates, Refresh is the successor that the pod derived from Presented,
@@ -216,6 +217,7 @@ func (x *Login) fields(c *coder) {
 	c.bool(&x.Bound)
 	texts(c, &x.Scopes)
 	c.hash(&x.Nonce)
+	c.instant(&x.Until)
 }
 
 func (x *Refresh) fields(c *coder) {

@@ -63,7 +63,7 @@ func (c *Login) valid() bool {
 			return false
 		}
 	}
-	return c.Session != (SessionID{}) && c.Access != (TokenHash{})
+	return c.Session != (SessionID{}) && c.Access != (TokenHash{}) && c.Until >= 0
 }
 
 // decideLogin judges in this order: is the verdict up to date, is the account locked, was the credential right, is the
@@ -73,6 +73,9 @@ func (s *State) decideLogin(c *Login, now Instant) ([]Event, Reply) {
 	policy, known := s.policy(c.Venue)
 	if !known || !c.valid() || (policy.Refreshable && c.Refresh == (TokenHash{})) {
 		return refuse(InvalidCommand)
+	}
+	if c.Until != 0 && c.Until <= now {
+		return refuse(ExpiredToken)
 	}
 	u := s.users[c.User]
 	if u == nil {
@@ -124,7 +127,7 @@ func (s *State) startSession(c *Login, policy Policy, u *user, live []*live, now
 	}
 	started := &SessionStarted{
 		Header: Header{now, c.User}, Session: c.Session, Venue: c.Venue, Client: c.Client, Bound: c.Bound,
-		Credential: c.Credential, Until: now.Add(policy.Absolute), Idle: policy.Idle,
+		Credential: c.Credential, Until: earliest(now.Add(policy.Absolute), c.Until), Idle: policy.Idle,
 		Access: c.Access, AccessIdle: policy.AccessIdle,
 		Failed: u.failures, Rejected: u.rejected, PreviousLogin: u.lastLogin, Scopes: c.Scopes,
 		Nonce: c.Nonce,
