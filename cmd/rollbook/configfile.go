@@ -15,7 +15,7 @@ import (
 type configFile string
 
 // fileTables are the tables of the file: a flag --log-level is the key "level" of the table [log].
-var fileTables = []string{"log", "genesis", "lockout"}
+var fileTables = []string{"log", "lockout", "tls", "genesis", "te", "advauth", "zenith", "nebula"}
 
 // fileKey is where a flag's value stands in the file.
 func fileKey(flag string) string {

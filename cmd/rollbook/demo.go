@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"rollbook/engine/session"
@@ -52,6 +51,9 @@ func (h *house) furnishDemo(ctx context.Context) error {
 		case <-time.After(time.Millisecond):
 		}
 	}
+	if err := h.furnishDemoKeys(ctx, d); err != nil {
+		return fmt.Errorf("make the demo's API keys: %w", err)
+	}
 	return h.follower.Barrier(ctx)
 }
 
@@ -60,56 +62,3 @@ func (h *house) showDemo(kept bool) error {
 	_, err := os.Stdout.WriteString(h.demoScreen(kept))
 	return err
 }
-
-// demoScreen says where everything is and what to try. It fits 80 columns, as long as the directory's name is short.
-func (h *house) demoScreen(kept bool) string {
-	fate := "removed at exit"
-	if kept {
-		fate = "kept"
-	}
-	return strings.NewReplacer("{genesis}", url(h.genesisAt), "{operations}", url(h.operationsAt), "{dir}", h.dir,
-		"{bus}", h.embedded.URL(), "{rollbook}", os.Args[0], "{fate}", fate, "{name}", demoName, "{password}", demoPassword).Replace(demoText)
-}
-
-const demoText = `Rollbook demo: user {name}, password {password}. Ctrl-C ends it.
-
-  Genesis      {genesis}   HTTP, and WebSocket at /
-  operations   {operations}   /healthz /readyz /metrics
-  bus          {bus}   for operators and downstream readers
-  data         {dir} ({fate})
-
-Try it in another terminal, from the same folder, line by line:
-
-  # where, and a way to take a field out of the last reply
-  G={genesis}
-  f() { printf %s "$reply" | sed "s/.*\"$1\":\"\([^\"]*\)\".*/\1/"; }
-
-  # log in
-  login='{"DETAILS":{"USER_NAME":"{name}","PASSWORD":"{password}"}}'
-  reply=$(curl -s $G/event-login-auth -H 'SOURCE_REF: 1' -d "$login")
-  echo "$reply"
-
-  # what can be asked for, and the fields of one of them
-  curl -s $G/resources-request -H "SESSION_AUTH_TOKEN: $(f SESSION_AUTH_TOKEN)"
-  curl -sg "$G/meta-request?DETAILS[FEATURE]=MY_TRADES" \
-    -H "SESSION_AUTH_TOKEN: $(f SESSION_AUTH_TOKEN)"
-
-  # refresh: a new session id and token, and the old ones are dead
-  token=$(f REFRESH_AUTH_TOKEN)
-  login='{"DETAILS":{"USER_NAME":"{name}","REFRESH_AUTH_TOKEN":"'$token'"}}'
-  reply=$(curl -s $G/event-login-auth -H 'SOURCE_REF: 2' -d "$login")
-  echo "$reply"
-
-  # the operator's side
-  {rollbook} session list --data {dir}
-  {rollbook} user list --data {dir}
-  {rollbook} resource show MY_TRADES --data {dir}
-
-  # log out
-  curl -s -d '' $G/event-logout \
-    -H "SESSION_ID: $(f SESSION_ID)" -H 'USER_NAME: {name}'
-
-  # health, readiness, metrics
-  curl -s {operations}/readyz
-  curl -s {operations}/metrics | grep ^rollbook_commands
-`

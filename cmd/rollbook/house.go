@@ -8,14 +8,17 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rollbook/adapters"
 	"rollbook/adapters/genesis"
+	"rollbook/adapters/nebula"
 	"rollbook/bus"
 	"rollbook/engine"
+	"rollbook/engine/session"
 	"rollbook/projections"
 	"rollbook/projections/directory"
 	"rollbook/projections/resources"
@@ -23,13 +26,15 @@ import (
 )
 
 // house is the service put together: every role, nothing running but the embedded bus and the open listeners. One login
-// goes genesis -> gate -> bus -> writer -> bus -> follower -> tokens -> gate -> genesis.
+// goes venue -> gate -> bus -> writer -> bus -> follower -> tokens -> gate -> venue.
 type house struct {
 	set *serveSettings
 	log *slog.Logger
 	dir string // the data directory; empty with a bus elsewhere
 
-	operationsAt, genesisAt net.Listener
+	operationsAt net.Listener
+	doors        []*door      // the venues, venues.go
+	certificate  *certificate // nil without TLS
 
 	embedded *bus.Embedded // nil with a bus elsewhere
 	bus      *bus.Bus
@@ -42,7 +47,11 @@ type house struct {
 	resources *resources.Index
 	directory *directory.Directory
 	gate      *adapters.Gate
-	genesis   *genesis.Handler
+	genesis   *genesis.Handler // made whether it is served or not
+	nebula    *nebula.Handler  // nil when it is not served
+	board     *signingBoard    // nil when Nebula is not served
+	key       [32]byte         // the deployment key
+	demoKeys  map[session.Venue]shownKey
 
 	registry *prometheus.Registry
 	traffic  *traffic
@@ -62,7 +71,7 @@ func buildHouse(ctx context.Context, set *serveSettings, dir string, log *slog.L
 	if h.operationsAt, err = listen("operations", set.address(portOperations), "--port-base"); err != nil {
 		return
 	}
-	if h.genesisAt, err = listen("Genesis", set.address(portGenesis), "--port-base"); err != nil {
+	if err = h.openDoors(); err != nil {
 		return
 	}
 	if err = h.openBus(ctx); err != nil {
@@ -71,8 +80,7 @@ func buildHouse(ctx context.Context, set *serveSettings, dir string, log *slog.L
 	if err = durable(ctx, h.bus, set.AcceptLossWindow, log); err != nil {
 		return
 	}
-	key, err := deploymentKey(set.DeploymentKeyFile, dir, log)
-	if err != nil {
+	if h.key, err = deploymentKey(set.DeploymentKeyFile, dir, log); err != nil {
 		return
 	}
 	if h.submit, err = h.bus.NewSubmitter(bus.SubmitterConfig{}); err != nil {
@@ -82,7 +90,10 @@ func buildHouse(ctx context.Context, set *serveSettings, dir string, log *slog.L
 	if err != nil {
 		return
 	}
-	h.furnish(kv, key)
+	h.furnish(kv, h.key)
+	if err = h.furnishVenues(ctx, h.key); err != nil {
+		return
+	}
 	h.register()
 	return h, nil
 }
@@ -155,17 +166,17 @@ func (h *house) furnish(kv jetstream.KeyValue, key [32]byte) {
 		Policies: policies, Partitions: h.layout.Partitions, DeploymentKey: key,
 		Checks: h.set.PasswordChecks, Queue: h.set.PasswordQueue, Log: h.log,
 	})
-	h.genesis = genesis.New(h.set.genesisConfig(), h.gate, h.log)
 	h.status = &status{writers: h.writers, alone: h.embedded != nil, follower: h.follower, directory: h.directory}
 }
 
 // close closes what buildHouse opened, in the reverse order; the listeners belong to their servers once those run, and
 // closing them twice does no harm.
 func (h *house) close() {
-	for _, l := range []net.Listener{h.genesisAt, h.operationsAt} {
-		if l != nil {
-			_ = l.Close()
-		}
+	for _, d := range h.doors {
+		_ = d.at.Close()
+	}
+	if h.operationsAt != nil {
+		_ = h.operationsAt.Close()
 	}
 	if h.submit != nil {
 		h.submit.Close()
@@ -180,17 +191,14 @@ func (h *house) close() {
 	}
 }
 
-// servers are the HTTP servers: that of operations, and that of Genesis.
-func (h *house) servers() (operations, venue *web) {
+// servers are the HTTP servers: that of operations, and those of the venues.
+func (h *house) servers() (operations *web, venues []*web) {
 	operations = newWeb("operations", h.operationsAt, newOperations(h.status, h.registry), h.log)
-	handler := h.traffic.count("genesis", genesisRoute, h.genesis)
-	venue = newWeb("genesis", h.genesisAt, handler, h.log)
-	venue.drain = h.set.Drain
-	venue.sockets = h.genesis.Shutdown
-	return operations, venue
+	operations.server.WriteTimeout = 10 * time.Second // the venues' handlers have bounds of their own
+	return operations, h.venueServers()
 }
 
-// url is where a listener answers, as a client writes it.
+// url is where the operations listener answers.
 func url(l net.Listener) string { return "http://" + l.Addr().String() }
 
 // listen opens a port, and says which option moves it when it cannot.

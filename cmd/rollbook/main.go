@@ -1,7 +1,7 @@
 // Command rollbook runs the session service and is every operator's tool for it.
 //
 // The command line, the environment and the configuration file fill one struct (cli below, settings.go, configfile.go).
-// `serve` (serve.go) puts the service together (house.go) and runs it; `user`, `resource` and `session` (a file each)
+// `serve` (serve.go) puts the service together (house.go) and runs it; `user`, `resource`, `session` and `token`
 // open the same book through a desk (desk.go): over the local listener of the instance that runs on the data directory,
 // or, when none runs, with an embedded bus and a writer in their own process.
 //
@@ -12,8 +12,7 @@
 //   - Only `serve` on an embedded bus creates a book, in a directory where there is none.
 //   - What runs is started once, in one place, and joined in order before the process ends.
 //
-// It is larger than a package should be because a program's commands cannot be imported from elsewhere: each group is a
-// file of its own, and none knows another.
+// It is large because a program's commands cannot be imported from elsewhere: each group is a file and knows no other.
 package main
 
 import (
@@ -56,6 +55,7 @@ type cli struct {
 	User     userCommands     `cmd:"" help:"Manage who may log in."`
 	Resource resourceCommands `cmd:"" help:"Manage what clients can ask for."`
 	Session  sessionCommands  `cmd:"" help:"See and end sessions."`
+	Token    tokenCommands    `cmd:"" help:"Make one-time tokens."`
 	Version  versionCommand   `cmd:"" help:"Print the version."`
 }
 

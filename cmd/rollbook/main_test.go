@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 //	terminate                                               sends SIGTERM to what runs in the background
 //	occupy PORT                                             has a port taken until the script ends
 //
-// $BASE is a port base whose ports are free, $OPERATIONS and $GENESIS are the addresses there; $BASE2 and so on are
+// $BASE is a port base whose ports are free, $OPERATIONS, $GENESIS, $TE, $ADVAUTH and $NEBULA are the addresses there; $BASE2 and so on are
 // another such. $BUS is a free address for the bus. $DATA is a directory that does not exist.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -48,11 +48,15 @@ func TestScripts(t *testing.T) {
 			env.Setenv("OPERATIONS", fmt.Sprintf("http://127.0.0.1:%d", base+portOperations))
 			env.Setenv("GENESIS", fmt.Sprintf("http://127.0.0.1:%d", base+portGenesis))
 			env.Setenv("GENESIS_PORT", strconv.Itoa(base+portGenesis))
+			env.Setenv("TE", fmt.Sprintf("http://127.0.0.1:%d", base+portTE))
+			env.Setenv("ADVAUTH", fmt.Sprintf("http://127.0.0.1:%d", base+portAdvAuth))
+			env.Setenv("NEBULA", fmt.Sprintf("http://127.0.0.1:%d", base+portNebula))
+			env.Setenv("NEBULA_PORT", strconv.Itoa(base+portNebula))
 			env.Setenv("GORACE", "atexit_sleep_ms=1") // the race detector would keep each of some hundred processes for a second
 			env.Setenv("BASE2", strconv.Itoa(other))
 			env.Setenv("OPERATIONS2", fmt.Sprintf("http://127.0.0.1:%d", other+portOperations))
 			env.Setenv("GENESIS2", fmt.Sprintf("http://127.0.0.1:%d", other+portGenesis))
-			env.Setenv("BUS", fmt.Sprintf("127.0.0.1:%d", other+portLast))
+			env.Setenv("BUS", fmt.Sprintf("127.0.0.1:%d", other+portLast+1))
 			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
 			env.Setenv("DATA", filepath.Join(env.WorkDir, "data"))
 			return nil
@@ -68,7 +72,11 @@ var nextBase atomic.Int32
 func freeBase(t *testing.T) int {
 	for range 200 {
 		base := 20000 + (os.Getpid()*37+int(nextBase.Add(1))*16)%30000
-		if free(base+portOperations) && free(base+portGenesis) && free(base+portLast) {
+		taken := false
+		for above := range portLast + 2 {
+			taken = taken || !free(base+above)
+		}
+		if !taken {
 			return base
 		}
 	}

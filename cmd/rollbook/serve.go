@@ -36,8 +36,8 @@ func (c *serveCommand) Run(ctx context.Context, app *cli) error {
 		usual = slog.LevelWarn // the screen is to be read
 	}
 	log := app.Log.logger(os.Stderr, usual)
-	if !loopback(c.Host) && !c.Demo {
-		log.Warn("passwords and tokens travel in the clear: let other machines in only through a proxy with TLS", "host", c.Host)
+	if !loopback(c.Host) && !c.Demo && !c.TLS.on() {
+		log.Warn("passwords and tokens travel in the clear: let other machines in only with --tls-cert, or through a proxy with TLS", "host", c.Host)
 	}
 	dir, cleanup, err := c.directory()
 	if err != nil {
@@ -102,7 +102,11 @@ func (c *serveCommand) directory() (dir string, cleanup func(*slog.Logger), err 
 
 // announce says in the log that the service is ready, and how to go on when it is new.
 func (h *house) announce() error {
-	h.log.Info("ready", "genesis", url(h.genesisAt), "operations", url(h.operationsAt), "dir", h.dir)
+	at := []any{"operations", url(h.operationsAt), "dir", h.dir}
+	for _, d := range h.doors {
+		at = append(at, d.venue.String(), h.doorURL(d, "http"))
+	}
+	h.log.Info("ready", at...)
 	if users, _ := h.directory.Counts(); users > 0 {
 		return nil
 	}
@@ -144,10 +148,10 @@ func (s *stage) stop() {
 }
 
 // run runs all parts until ctx ends or one fails, and stops them in order: first what lets requests in, last what they
-// need. prepare is called when all parts but Genesis do their work, ready when Genesis is served too.
+// need. prepare is called when all parts but the venues do their work, ready when those are served too.
 func (h *house) run(ctx context.Context, prepare func(context.Context) error, ready func() error) error {
 	g, failing := errgroup.WithContext(ctx)
-	operations, venue := h.servers()
+	operations, venues := h.servers()
 	atOperations := begin(ctx, g, "operations", operations.Run)
 	following := begin(ctx, g, "follow the book", h.follower.Run)
 	reading := begin(ctx, g, "read the directory", h.directory.Run)
@@ -157,13 +161,16 @@ func (h *house) run(ctx context.Context, prepare func(context.Context) error, re
 		order = append(order, begin(ctx, g, "the writer", w.Run))
 	}
 	order = append(order, reading, following, atOperations)
+	if h.nebula != nil {
+		order = append([]*stage{begin(ctx, g, "Nebula's keys", h.nebula.Run)}, order...)
+	}
 
 	err := h.awaitReady(failing)
 	if err == nil {
 		err = prepare(failing)
 	}
 	if err == nil {
-		order = append([]*stage{begin(ctx, g, "Genesis", venue.Run)}, order...)
+		order = append([]*stage{begin(ctx, g, "the venues", serveTogether(venues))}, order...)
 		h.status.phase.Store(phaseServing)
 		err = ready()
 	}
@@ -185,7 +192,7 @@ func (h *house) run(ctx context.Context, prepare func(context.Context) error, re
 }
 
 // awaitReady returns when every part can do its work: the writers write, the view includes all that the book held at
-// the start, the directory has been read.
+// the start, the directory has been read, tokens can be signed.
 func (h *house) awaitReady(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -211,5 +218,8 @@ func (h *house) awaitReady(ctx context.Context) error {
 		}
 		h.log.Info("reading the book", "progress", h.follower.Lags())
 	}
-	return h.directory.Await(ctx)
+	if err := h.directory.Await(ctx); err != nil {
+		return err
+	}
+	return h.awaitSigning(ctx)
 }

@@ -218,7 +218,7 @@ func (c *sessionRevoke) which(now time.Time) (session.Revoke, error) {
 	if err != nil {
 		return session.Revoke{}, err
 	}
-	which := session.Revoke{Venue: venue}
+	which := session.Revoke{Venue: venue, All: c.All}
 	if c.Before != "" {
 		at, err := time.Parse(time.RFC3339, c.Before)
 		if ago, short := time.ParseDuration(c.Before); err != nil && short == nil && ago >= 0 {

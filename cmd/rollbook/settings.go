@@ -14,9 +14,9 @@ import (
 type serveSettings struct {
 	place `embed:""`
 
-	Host              string `help:"The address that every listener binds to: a name or an IP address. There is no TLS: let other machines in only through a proxy that has it." default:"127.0.0.1" env:"ROLLBOOK_HOST"`
-	PortBase          uint16 `help:"The TCP port of operations; Genesis is 4 above it. 0: each listener takes a free port." default:"9060" placeholder:"N" env:"ROLLBOOK_PORT_BASE"`
-	BusListen         string `help:"Where the embedded bus listens for operator's commands and downstream readers, host:port; port 0 takes a free one." default:"127.0.0.1:0" placeholder:"HOST:PORT" env:"ROLLBOOK_BUS_LISTEN"`
+	Host              string `help:"The address that the listeners bind to, but for the bus (--bus-listen): a name or an IP address. Let other machines in only with TLS: --tls-cert, or a proxy that has it." default:"127.0.0.1" env:"ROLLBOOK_HOST"`
+	PortBase          uint16 `help:"The TCP port of operations; Genesis is 4 above it, TraderEvolution 5, advAuth 6, Zenith 7, Nebula 8. 0: each listener takes a free port." default:"9060" placeholder:"N" env:"ROLLBOOK_PORT_BASE"`
+	BusListen         string `help:"Where the embedded bus listens for operator's commands and downstream readers, host:port; port 0 takes a free one. Empty: nowhere, and then operator's commands work only while the service does not run." default:"127.0.0.1:0" placeholder:"HOST:PORT" env:"ROLLBOOK_BUS_LISTEN"`
 	Partitions        int    `help:"How many partitions a new book gets, 1 to 64; fixed from then on, and checked at every start. 0: as stored, and 1 for a new book." default:"0" placeholder:"N" env:"ROLLBOOK_PARTITIONS"`
 	DeploymentKeyFile string `help:"The file with the deployment key, 32 bytes or 64 hexadecimal digits, the same for all pods; required with --bus. Empty: deployment.key in the data directory, made once." placeholder:"FILE" type:"path" default:"" env:"ROLLBOOK_DEPLOYMENT_KEY_FILE"`
 	AcceptLossWindow  bool   `help:"With --bus: write also when the servers acknowledge before the disk does, and so may forget sessions they promised. Default: no." env:"ROLLBOOK_ACCEPT_LOSS_WINDOW"`
@@ -28,6 +28,8 @@ type serveSettings struct {
 
 	Lockout lockoutSettings `embed:"" prefix:"lockout-"`
 	Genesis genesisSettings `embed:"" prefix:"genesis-"`
+
+	venueSettings `embed:""`
 }
 
 // lockoutSettings are [session.Lockout].
@@ -58,7 +60,7 @@ type genesisSettings struct {
 	EvictOldest bool          `help:"End the oldest session when there are too many. Default: no, the login is refused." env:"ROLLBOOK_GENESIS_EVICT_OLDEST"`
 }
 
-// Where the listeners are above the port base. 5 to 8 are the other venues'.
+// Where the listeners are above the port base; venues.go has the other venues'.
 const (
 	portOperations = 0
 	portGenesis    = 4
@@ -88,7 +90,7 @@ func (s *serveSettings) check() error {
 	if err := s.genesisConfig().Validate(); err != nil {
 		return refuse("usage", "genesis: %w", err)
 	}
-	return nil
+	return s.venueSettings.check()
 }
 
 // address is where a listener binds, by its distance from the port base.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -21,6 +22,8 @@ type userCommands struct {
 	Enable  userEnable  `cmd:"" help:"Accept a disabled user's logins again."`
 	Unlock  userUnlock  `cmd:"" help:"Forget a user's failed logins."`
 	Passwd  userPasswd  `cmd:"" help:"Give a user a new password."`
+	APIKey  userAPIKey  `cmd:"" name:"apikey" help:"Give a user a new API key, or take it away."`
+	Scope   userScope   `cmd:"" help:"Show or change what a user may be granted."`
 }
 
 // passwordSettings are how a new password comes in.
@@ -247,6 +250,8 @@ type userLine struct {
 	LastLogin  *time.Time     `json:"last_login,omitempty"`
 	Sessions   int            `json:"sessions"`
 	Password   bool           `json:"password"` // whether there is one
+	Scopes     []string       `json:"scopes,omitempty"`
+	APIKeys    []string       `json:"api_keys,omitempty"` // the venues that the user has one for
 	Credential uint64         `json:"credential"`
 }
 
@@ -274,7 +279,8 @@ func userLines(records []directory.Record, l *ledger, now time.Time) []userLine 
 	lines := make([]userLine, 0, len(records))
 	for _, r := range records {
 		line := userLine{User: r.User, Names: r.Names, First: r.First, Last: r.Last, State: "enabled",
-			Password: r.Verifier != "", Credential: r.Credential, Sessions: live[r.User]}
+			Password: r.Verifier != "", Credential: r.Credential, Sessions: live[r.User], Scopes: r.Scopes,
+			APIKeys: slices.Sorted(maps.Keys(r.Keys))}
 		for _, v := range r.Venues {
 			line.Venues = append(line.Venues, v.String())
 		}
