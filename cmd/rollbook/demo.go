@@ -63,12 +63,16 @@ func (h *house) showDemo(kept bool) error {
 
 // demoScreen says where everything is and what to try. It fits 80 columns, as long as the directory's name is short.
 func (h *house) demoScreen(kept bool) string {
+	where := h.embedded.URL()
+	if where == "" {
+		where = "listens nowhere (--bus-listen): not"
+	}
 	fate := "removed at exit"
 	if kept {
 		fate = "kept"
 	}
 	return strings.NewReplacer("{genesis}", url(h.genesisAt), "{operations}", url(h.operationsAt), "{dir}", h.dir,
-		"{bus}", h.embedded.URL(), "{rollbook}", os.Args[0], "{fate}", fate, "{name}", demoName, "{password}", demoPassword).Replace(demoText)
+		"{bus}", where, "{rollbook}", os.Args[0], "{fate}", fate, "{name}", demoName, "{password}", demoPassword).Replace(demoText)
 }
 
 const demoText = `Rollbook demo: user {name}, password {password}. Ctrl-C ends it.

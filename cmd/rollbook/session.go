@@ -169,6 +169,9 @@ func (d *desk) sessionOf(ctx context.Context, id string) (sessionLine, error) {
 	if err != nil {
 		return sessionLine{}, refuse("usage", "%q is no session id: %w", id, err)
 	}
+	if wanted == (session.SessionID{}) { // to the engine it is none, and selects nothing
+		return sessionLine{}, refuse("usage", "%q is no session's id", id)
+	}
 	lines, err := d.sessions(ctx)
 	if err != nil {
 		return sessionLine{}, err
@@ -218,7 +221,7 @@ func (c *sessionRevoke) which(now time.Time) (session.Revoke, error) {
 	if err != nil {
 		return session.Revoke{}, err
 	}
-	which := session.Revoke{Venue: venue}
+	which := session.Revoke{Venue: venue, All: c.All}
 	if c.Before != "" {
 		at, err := time.Parse(time.RFC3339, c.Before)
 		if ago, short := time.ParseDuration(c.Before); err != nil && short == nil && ago >= 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"net"
 	"strconv"
 	"time"
@@ -14,9 +15,9 @@ import (
 type serveSettings struct {
 	place `embed:""`
 
-	Host              string `help:"The address that every listener binds to: a name or an IP address. There is no TLS: let other machines in only through a proxy that has it." default:"127.0.0.1" env:"ROLLBOOK_HOST"`
+	Host              string `help:"The address that the listeners bind to, but for the bus (--bus-listen): a name or an IP address. There is no TLS: let other machines in only through a proxy that has it." default:"127.0.0.1" env:"ROLLBOOK_HOST"`
 	PortBase          uint16 `help:"The TCP port of operations; Genesis is 4 above it. 0: each listener takes a free port." default:"9060" placeholder:"N" env:"ROLLBOOK_PORT_BASE"`
-	BusListen         string `help:"Where the embedded bus listens for operator's commands and downstream readers, host:port; port 0 takes a free one." default:"127.0.0.1:0" placeholder:"HOST:PORT" env:"ROLLBOOK_BUS_LISTEN"`
+	BusListen         string `help:"Where the embedded bus listens for operator's commands and downstream readers, host:port; port 0 takes a free one. Empty: nowhere, and then operator's commands work only while the service does not run." default:"127.0.0.1:0" placeholder:"HOST:PORT" env:"ROLLBOOK_BUS_LISTEN"`
 	Partitions        int    `help:"How many partitions a new book gets, 1 to 64; fixed from then on, and checked at every start. 0: as stored, and 1 for a new book." default:"0" placeholder:"N" env:"ROLLBOOK_PARTITIONS"`
 	DeploymentKeyFile string `help:"The file with the deployment key, 32 bytes or 64 hexadecimal digits, the same for all pods; required with --bus. Empty: deployment.key in the data directory, made once." placeholder:"FILE" type:"path" default:"" env:"ROLLBOOK_DEPLOYMENT_KEY_FILE"`
 	AcceptLossWindow  bool   `help:"With --bus: write also when the servers acknowledge before the disk does, and so may forget sessions they promised. Default: no." env:"ROLLBOOK_ACCEPT_LOSS_WINDOW"`
@@ -44,7 +45,7 @@ type genesisSettings struct {
 	StrictStatus   bool          `help:"Give refusals the HTTP status that their STATUS_CODE names; browser clients then lose the error code. Default: no, refusals come as 200." env:"ROLLBOOK_GENESIS_STRICT_STATUS"`
 	Cookies        bool          `help:"Put tokens into HttpOnly cookies and blank them in bodies. Default: no." env:"ROLLBOOK_GENESIS_COOKIES"`
 	CookieInsecure bool          `help:"Let the cookies travel without TLS, for trials on one machine. Default: no." env:"ROLLBOOK_GENESIS_COOKIE_INSECURE"`
-	AllowedOrigins []string      `help:"The pages on other origins that may call, such as https://app.example.com; the word loopback stands for all pages of this machine. Empty: none." default:"loopback" placeholder:"ORIGIN" env:"ROLLBOOK_GENESIS_ALLOWED_ORIGINS"`
+	AllowedOrigins []string      `help:"The pages on other origins that may call, such as https://app.example.com; the word loopback stands for all pages of this machine. Behind a proxy on this machine, name the origin that browsers see too. Empty: none." default:"loopback" placeholder:"ORIGIN" env:"ROLLBOOK_GENESIS_ALLOWED_ORIGINS"`
 	HeartbeatSecs  int           `help:"The heartbeat interval that clients are told, in seconds. 0: 30." default:"30" placeholder:"N" env:"ROLLBOOK_GENESIS_HEARTBEAT_SECS"`
 	Linger         time.Duration `help:"How long a session outlives the socket it was opened on, so that its client can come back. 0: it ends with the socket. Negative: for ever." default:"2m" placeholder:"TIME" env:"ROLLBOOK_GENESIS_LINGER"`
 	MaxBody        int64         `help:"The largest request body or socket message, in bytes. 0: 262144." default:"262144" placeholder:"N" env:"ROLLBOOK_GENESIS_MAX_BODY"`
@@ -82,11 +83,34 @@ func (s *serveSettings) check() error {
 	case s.Bus != "" && s.DeploymentKeyFile == "":
 		return refuse("usage", "--bus needs --deployment-key-file: all pods share one key")
 	}
+	if err := s.checkLimits(); err != nil {
+		return err
+	}
 	if err := s.policies().Validate(); err != nil {
 		return refuse("usage", "%w", err)
 	}
 	if err := s.genesisConfig().Validate(); err != nil {
 		return refuse("usage", "genesis: %w", err)
+	}
+	return nil
+}
+
+// checkLimits refuses limits that no operator means, though the engine could keep them: such as lock everybody out.
+func (s *serveSettings) checkLimits() error {
+	for name, limit := range map[string]time.Duration{"absolute": s.Genesis.Absolute, "idle": s.Genesis.Idle, "access-idle": s.Genesis.AccessIdle} {
+		if limit > 0 && limit < time.Second {
+			return refuse("usage", "--genesis-%s %s is less than a second: nobody could use such a session", name, limit)
+		}
+	}
+	// Zero is the default here too.
+	usual, l := session.DefaultPolicies().Lockout, s.Lockout
+	threshold, hard := cmp.Or(l.Threshold, usual.Threshold), cmp.Or(l.Hard, usual.Hard)
+	first, longest := cmp.Or(l.FirstDelay, usual.FirstDelay), cmp.Or(l.MaxDelay, usual.MaxDelay)
+	switch {
+	case hard < threshold:
+		return refuse("usage", "--lockout-hard %d is below --lockout-threshold %d: every lock would be for an operator to undo", hard, threshold)
+	case first > longest:
+		return refuse("usage", "--lockout-first-delay %s is longer than --lockout-max-delay %s", first, longest)
 	}
 	return nil
 }
@@ -98,6 +122,12 @@ func (s *serveSettings) address(above uint16) string {
 		port += above
 	}
 	return net.JoinHostPort(s.Host, strconv.Itoa(int(port)))
+}
+
+// busLeaves reports whether other machines can reach the embedded bus.
+func (s *serveSettings) busLeaves() bool {
+	host, _, err := net.SplitHostPort(s.BusListen)
+	return s.Bus == "" && err == nil && !loopback(host)
 }
 
 // loopback reports whether nobody but this machine can reach the host.
