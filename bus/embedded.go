@@ -196,7 +196,7 @@ func (e *Embedded) start(listen string) error {
 	if err != nil {
 		return err
 	}
-	srv.SetLoggerV2(serverLog{e.log}, false, false, false)
+	srv.SetLoggerV2(newServerLog(e.log), false, false, false)
 	e.srv = srv
 	srv.Start()
 	if !srv.ReadyForConnections(startPatience) {

@@ -168,7 +168,7 @@ func TestKill(t *testing.T) {
 	if starts < logins || starts > logins+lost {
 		t.Errorf("%d sessions were started, %d acknowledged, %d unanswered", starts, logins, lost)
 	}
-	if logins < 5*kills || logouts == 0 {
+	if logins < 2*kills || logouts == 0 {
 		t.Errorf("too little happened to prove anything: %d logins, %d logouts", logins, logouts)
 	}
 	t.Logf("%d kills, %d acknowledged logins, %d acknowledged logouts, %d unanswered logins, %d sessions in the book", kills, logins, logouts, lost, starts)

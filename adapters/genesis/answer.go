@@ -34,6 +34,7 @@ func (a answer) good() bool { return a.fault == nil }
 
 // spec is how a call is served.
 type spec struct {
+	class    string // for metrics: calls that are the same but for their name have one
 	nack     string
 	get      bool // served by GET too; POST always is
 	overHTTP bool // in cookie mode: by HTTP alone, because only there cookies can be set
@@ -42,17 +43,41 @@ type spec struct {
 
 // calls are the messages that are served, by canonical name; the other names are those of older documents.
 var calls = map[string]spec{
-	"event-login-auth":    {nack: loginNack, overHTTP: true, answer: (*Handler).login},
-	"ehandler-login-auth": {nack: loginNack, overHTTP: true, answer: (*Handler).login},
-	"txn-login-auth":      {nack: loginNack, overHTTP: true, answer: (*Handler).login},
-	"event-logout":        {nack: logoutNack, overHTTP: true, answer: (*Handler).logout},
-	"ehandler-logout":     {nack: logoutNack, overHTTP: true, answer: (*Handler).logout},
-	"txn-logout":          {nack: logoutNack, overHTTP: true, answer: (*Handler).logout},
-	"event-login-details": {nack: detailsNack, get: true, answer: (*Handler).details},
-	"heartbeat-ping":      {nack: messageNack, get: true, answer: (*Handler).heartbeat},
-	"resources-request":   {nack: messageNack, get: true, answer: (*Handler).resources},
-	"meta-request":        {nack: messageNack, get: true, answer: (*Handler).meta},
-	"data-logoff":         {nack: messageNack, get: true, answer: (*Handler).logoff},
+	"event-login-auth":    {class: "login", nack: loginNack, overHTTP: true, answer: (*Handler).login},
+	"ehandler-login-auth": {class: "login", nack: loginNack, overHTTP: true, answer: (*Handler).login},
+	"txn-login-auth":      {class: "login", nack: loginNack, overHTTP: true, answer: (*Handler).login},
+	"event-logout":        {class: "logout", nack: logoutNack, overHTTP: true, answer: (*Handler).logout},
+	"ehandler-logout":     {class: "logout", nack: logoutNack, overHTTP: true, answer: (*Handler).logout},
+	"txn-logout":          {class: "logout", nack: logoutNack, overHTTP: true, answer: (*Handler).logout},
+	"event-login-details": {class: "details", nack: detailsNack, get: true, answer: (*Handler).details},
+	"heartbeat-ping":      {class: "heartbeat", nack: messageNack, get: true, answer: (*Handler).heartbeat},
+	"resources-request":   {class: "resources", nack: messageNack, get: true, answer: (*Handler).resources},
+	"meta-request":        {class: "meta", nack: messageNack, get: true, answer: (*Handler).meta},
+	"data-logoff":         {class: "logoff", nack: messageNack, get: true, answer: (*Handler).logoff},
+}
+
+// The classes of what is not in the table.
+const (
+	classSocket = "socket" // the root, where sockets open
+	classOther  = "other"
+)
+
+// Class puts the path of a request into one of the few classes of calls, for metrics: login, logout, details, heartbeat,
+// resources, meta, logoff; socket for the root; other for what is not served.
+func Class(path string) string {
+	name := route(path)
+	if name == "" {
+		return classSocket
+	}
+	return classOf(name)
+}
+
+// classOf is the class of a call by its name.
+func classOf(name string) string {
+	if s, served := calls[name]; served {
+		return s.class
+	}
+	return classOther
 }
 
 // answer serves any call.

@@ -22,8 +22,10 @@ type Config struct {
 	// Cookie shapes the cookies.
 	Cookie CookieConfig
 	// AllowedOrigins are the pages on other origins that may call and open sockets, such as "https://app.example.com".
-	// The word "loopback" stands for http and https pages on localhost, 127.0.0.1 and [::1], on any port. Nil:
-	// "loopback". Empty but not nil: none. A page on the same host and a client that names no origin always may.
+	// The word "loopback" stands for http and https pages on localhost, 127.0.0.0/8 and [::1], on any port. Nil:
+	// "loopback". Empty but not nil: none. A client that names no origin always may, and a page on the host that the
+	// request names; but of a connection to a loopback address only loopback names are believed, as any name can be
+	// made to point there. So behind a proxy on the same machine, list the origin that browsers see.
 	AllowedOrigins []string
 
 	// HeartbeatSecs is the heartbeat interval that clients are told, in seconds. Zero: 30.
@@ -43,7 +45,8 @@ type Config struct {
 	MaxBody int64
 	// CallTimeout bounds the reading and the answering of one request, each. Zero: 10 s.
 	CallTimeout time.Duration
-	// WriteTimeout is how long a socket's client may take to accept a message before it is dropped. Zero: 10 s.
+	// WriteTimeout is how long a client may take to accept a reply, or a socket's message, before it is dropped.
+	// Zero: 10 s.
 	WriteTimeout time.Duration
 	// PingInterval is how often a socket is asked for a sign of life; one that stays silent for as long again, and a
 	// CallTimeout and a WriteTimeout on top, is dropped. Zero: 30 s.

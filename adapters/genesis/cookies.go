@@ -11,9 +11,11 @@ const (
 	refreshCookie = "REFRESH_AUTH_TOKEN"
 )
 
-// readCookies takes the tokens out of a request; none outside of cookie mode.
+// readCookies takes the tokens out of a request; none outside of cookie mode, and none of a request that a page from
+// elsewhere has made: with SameSite=Lax the browser sends the cookies along when another site's link is followed, and
+// that is no use of the session by its owner. A GET is then answered like one without cookies.
 func (h *Handler) readCookies(r *http.Request) (tokens cookieTokens) {
-	if !h.cfg.Cookies {
+	if !h.cfg.Cookies || !h.origins.mayAct(r) {
 		return cookieTokens{}
 	}
 	if cookie, err := r.Cookie(h.cookieName(accessCookie)); err == nil {

@@ -83,6 +83,43 @@ func TestCookieMode(t *testing.T) {
 	}
 }
 
+// A page from elsewhere that loads an address here, or links to it, does not use the session of who looks at it.
+func TestCookiesOfForeignPages(t *testing.T) {
+	cfg := quick()
+	cfg.Cookies, cfg.Cookie.Insecure, cfg.AllowedOrigins = true, true, []string{"https://app.example.com"}
+	server, gate, _ := serve(t, cfg)
+	gate.plant("t")
+	for _, test := range []struct {
+		headers []string
+		known   bool
+	}{
+		{nil, true}, // no browser of today
+		{[]string{"Sec-Fetch-Site: same-origin"}, true},
+		{[]string{"Sec-Fetch-Site: same-origin", "Origin: https://proxied.example"}, true},
+		{[]string{"Sec-Fetch-Site: none"}, true},
+		{[]string{"Sec-Fetch-Site: cross-site"}, false},
+		{[]string{"Sec-Fetch-Site: same-site"}, false},
+		{[]string{"Sec-Fetch-Site: cross-site", "Origin: https://app.example.com"}, true},
+		{[]string{"Sec-Fetch-Site: cross-site", "Origin: https://evil.example"}, false},
+		{[]string{"Origin: https://evil.example"}, false},
+		{[]string{"Origin: null"}, false},
+	} {
+		headers := append([]string{"Cookie: SESSION_AUTH_TOKEN=t"}, test.headers...)
+		gate.set(func() { gate.calls = nil })
+		pong := ask(t, server.Client(), "GET", server.URL+"/heartbeat-ping", "", headers...)
+		details := ask(t, server.Client(), "GET", server.URL+"/event-login-details", "", headers...)
+		asked := 0
+		gate.set(func() { asked = len(gate.calls) })
+		if pong.Pong != test.known || (details.status == 200) != test.known || (asked > 0) != test.known {
+			t.Errorf("%q: %s, %d %s; the gate was asked %d times", test.headers, pong.raw, details.status, details.raw, asked)
+		}
+		out := ask(t, server.Client(), "POST", server.URL+"/event-login-details", "{}", headers...)
+		if (out.code() == "NOT_AUTHORISED") == test.known {
+			t.Errorf("POST, %q: %s", test.headers, out.raw)
+		}
+	}
+}
+
 func cookieHeader(t *testing.T, jar *cookiejar.Jar, url string) string {
 	t.Helper()
 	request, err := http.NewRequest("GET", url, nil)

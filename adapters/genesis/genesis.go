@@ -52,6 +52,7 @@ type Handler struct {
 	gate    Gate
 	log     *slog.Logger
 	origins origins
+	metrics *Metrics
 	warning rate.Sometimes // bounds the log while the book is away
 
 	// closing ends the waits that outlive a request: sockets, and the ends of sessions that linger.
@@ -75,12 +76,15 @@ func New(cfg Config, gate Gate, log *slog.Logger) *Handler {
 	cfg = cfg.withDefaults()
 	h := &Handler{
 		cfg: cfg, gate: gate, log: log.With("adapter", "genesis"), origins: newOrigins(cfg.AllowedOrigins),
-		warning: rate.Sometimes{Interval: time.Second},
-		held:    make(map[session.SessionID]*held), ends: make(chan struct{}, 16),
+		metrics: newMetrics(), warning: rate.Sometimes{Interval: time.Second},
+		held: make(map[session.SessionID]*held), ends: make(chan struct{}, 16),
 	}
 	h.closing, h.close = context.WithCancel(context.Background())
 	return h
 }
+
+// Metrics is what the handler counts.
+func (h *Handler) Metrics() *Metrics { return h.metrics }
 
 // ServeHTTP answers an HTTP call, or keeps a socket until it closes. Paths are read without regard to case, to "-" or
 // "_", to doubled slashes and to a leading /gwf or /sm; it never redirects.
@@ -92,7 +96,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	at := route(r.URL.Path)
 	switch {
 	case r.Method == http.MethodOptions:
-		h.preflight(w, r)
+		h.bounded(w, func() { h.preflight(w, r) })
 	case at == "" && isUpgrade(r):
 		h.serveSocket(w, r)
 	default:

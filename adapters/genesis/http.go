@@ -31,7 +31,19 @@ func (h *Handler) serveCall(w http.ResponseWriter, r *http.Request, at string) {
 	if h.cfg.Cookies {
 		h.setCookies(w, a)
 	}
-	h.write(w, c, a)
+	h.metrics.replied(classOf(c.name), a.fault)
+	h.bounded(w, func() { h.write(w, c, a) })
+}
+
+// bounded has a reply written within WriteTimeout: a client that does not read, and goes on asking, would hold its
+// goroutine for ever. The reply leaves the server's buffer here, while the deadline stands; then the deadline goes, so
+// that it does not cut off the next request. What cannot be written ends the connection, and is no failure of ours.
+func (h *Handler) bounded(w http.ResponseWriter, write func()) {
+	connection := http.NewResponseController(w) // not every ResponseWriter has deadlines, or a buffer
+	_ = connection.SetWriteDeadline(time.Now().Add(h.cfg.WriteTimeout))
+	write()
+	_ = connection.Flush()
+	_ = connection.SetWriteDeadline(time.Time{})
 }
 
 // readCall takes the call out of the request. What it could read before a fault stands in c, so that the refusal

@@ -2,10 +2,12 @@ package genesis
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -274,43 +276,37 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-func TestOrigins(t *testing.T) {
+// A client that asks and asks and never reads loses its connection.
+func TestClientThatDoesNotRead(t *testing.T) {
 	cfg := quick()
-	cfg.AllowedOrigins = []string{"https://app.example.com", "loopback"}
-	server, _, _ := serve(t, cfg)
-	only := quick()
-	only.AllowedOrigins = []string{}
-	closed, _, _ := serve(t, only)
-	for _, test := range []struct {
-		server *httptest.Server
-		origin string
-		ok     bool
-	}{
-		{server, "https://app.example.com", true}, {server, "https://APP.example.com", true}, {server, "http://localhost:6060", true},
-		{server, "http://[::1]:1", true}, {server, server.URL, true}, {server, "https://app.example.com.evil.com", false},
-		{server, "http://app.example.com", false}, {server, "null", false}, {server, "http://localhost.evil.com", false},
-		{server, "ftp://localhost", false}, {server, "://", false}, {closed, "http://localhost:6060", false}, {closed, closed.URL, true},
+	cfg.WriteTimeout = 100 * time.Millisecond
+	server, gate, _ := serve(t, cfg)
+	gate.plant("t")
+	gate.set(func() { gate.resources = slices.Repeat(gate.resources, 1000) })
+	for _, request := range []string{
+		"GET /resources-request HTTP/1.1\r\nHost: localhost\r\nSESSION_AUTH_TOKEN: t\r\n\r\n",
+		"OPTIONS /resources-request HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	} {
-		for _, method := range []string{"OPTIONS", "GET"} {
-			r := ask(t, test.server.Client(), method, test.server.URL+"/gwf//heartbeat-ping", "", "Origin: "+test.origin,
-				"Access-Control-Request-Method: GET", "Access-Control-Request-Headers: source_ref")
-			got, credentials := r.header.Get("Access-Control-Allow-Origin"), r.header.Get("Access-Control-Allow-Credentials")
-			want, wantCredentials := "", ""
-			if test.ok {
-				want, wantCredentials = test.origin, "true"
-			}
-			if got != want || credentials != wantCredentials || !slices.Contains(r.header.Values("Vary"), "Origin") {
-				t.Errorf("%s from %s: origin %q, credentials %q", method, test.origin, got, credentials)
-			}
-			if headers := r.header.Get("Access-Control-Allow-Headers"); method == "OPTIONS" &&
-				(r.status != 204 || test.ok != (strings.Contains(headers, "session-auth-token") && strings.Contains(headers, "source_ref"))) {
-				t.Errorf("preflight from %s: %d %q", test.origin, r.status, headers)
-			}
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
 		}
-		_, response, err := handshake(test.server, "/gwf/", test.origin, "")
-		if (err == nil) != test.ok || !test.ok && response.StatusCode != http.StatusForbidden {
-			t.Errorf("socket from %s: %v", test.origin, err)
+		defer conn.Close()
+		_ = conn.SetWriteDeadline(time.Now().Add(30 * time.Second))
+		for err == nil {
+			_, err = io.WriteString(conn, request)
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%.7s: the connection is still there", request)
+		}
+	}
+	// A pause between two requests of one connection is none of this.
+	client := server.Client()
+	for range 2 {
+		if r := ask(t, client, "GET", server.URL+"/heartbeat-ping", ""); r.MessageType != "HEARTBEAT_PONG" {
+			t.Error(r.raw)
+		}
+		time.Sleep(2 * cfg.WriteTimeout)
 	}
 }
 

@@ -18,6 +18,7 @@ type fault struct {
 	status int    // HTTP status: inside STATUS_CODE always, of the reply in strict mode
 	text   string // for people; never holds what the client presented
 
+	busy     bool              // a login was turned away because too many wait: counted apart
 	retry    time.Duration     // when not zero: it may go better after this
 	allow    string            // with 405: the methods that are served
 	sessions []session.Session // with MAX_ACTIVE_SESSIONS_REACHED: what stands in the way
@@ -90,7 +91,7 @@ func (h *Handler) refreshRefused(r adapters.Refused) *fault {
 func (h *Handler) failed(c *call, err error) *fault {
 	f := &fault{code: "UNAVAILABLE", status: http.StatusServiceUnavailable, retry: time.Second}
 	if errors.Is(err, adapters.ErrBusy) {
-		f.text = "Too many logins at once: try again"
+		f.busy, f.text = true, "Too many logins at once: try again"
 		h.log.Debug("a login was turned away: too many at once")
 		return f
 	}

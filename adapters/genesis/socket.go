@@ -3,6 +3,8 @@ package genesis
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -41,8 +43,40 @@ type socket struct {
 type socketTimes struct{ opened, received, sent int64 }
 
 func isUpgrade(r *http.Request) bool {
-	return r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket") &&
-		strings.Contains(strings.ToLower(r.Header.Get("Connection")), "upgrade")
+	return r.Method == http.MethodGet && lists(r.Header, "Upgrade", "websocket") && lists(r.Header, "Connection", "upgrade")
+}
+
+// lists reports whether a header that is a list has the token, in any case.
+func lists(h http.Header, name, token string) bool {
+	for _, line := range h.Values(name) {
+		for entry := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(entry), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// handshakeFault is what is wrong with a handshake (RFC 6455, 4.2.1). The library would say it too, but not in the
+// venue's words.
+func handshakeFault(r *http.Request) *fault {
+	wrong := func(text string) *fault {
+		return &fault{code: "INVALID_MESSAGE", status: http.StatusBadRequest, text: text}
+	}
+	keys := r.Header.Values("Sec-WebSocket-Key")
+	switch {
+	case !r.ProtoAtLeast(1, 1):
+		return wrong("A socket needs HTTP/1.1")
+	case r.Header.Get("Sec-WebSocket-Version") != "13":
+		return wrong("Sec-WebSocket-Version must be 13")
+	case len(keys) != 1:
+		return wrong("Sec-WebSocket-Key must be there once")
+	}
+	if key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(keys[0])); err != nil || len(key) != 16 {
+		return wrong("Sec-WebSocket-Key must be 16 bytes in base64")
+	}
+	return nil
 }
 
 // serveSocket keeps a socket until it closes. A handshake that is refused has its HTTP status whatever the mode: 200
@@ -54,9 +88,13 @@ func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request) {
 		times: socketTimes{opened: h.cfg.Now().UnixMilli()},
 	}
 	if fault := s.admit(r); fault != nil {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(fault.status)
-		_, _ = w.Write(render(fault.body(messageNack, "")))
+		h.metrics.replied(classSocket, fault)
+		h.bounded(w, func() {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Sec-WebSocket-Version", "13") // RFC 6455, 4.4: what would be understood
+			w.WriteHeader(fault.status)
+			_, _ = w.Write(render(fault.body(messageNack, "")))
+		})
 		return
 	}
 	defer h.dismiss()
@@ -66,6 +104,7 @@ func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request) {
 		h.log.Debug("a handshake failed", "err", err)
 		return // Accept has answered
 	}
+	h.metrics.replied(classSocket, nil)
 	s.conn = conn
 	conn.SetReadLimit((discardFactor + 1) * h.cfg.MaxBody)
 	s.run()
@@ -73,6 +112,9 @@ func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request) {
 
 // admit says whether the handshake may go on, and then counts the socket.
 func (s *socket) admit(r *http.Request) *fault {
+	if fault := handshakeFault(r); fault != nil {
+		return fault
+	}
 	if !s.h.origins.permits(r) {
 		return &fault{code: "NOT_AUTHORISED", status: http.StatusForbidden, text: "Pages of this origin may not open sockets"}
 	}
@@ -153,6 +195,7 @@ func (s *socket) reply(kind websocket.MessageType, data []byte, whole bool) erro
 	if whole {
 		a = s.answer(c, kind, data)
 	}
+	s.h.metrics.replied(classOf(c.name), a.fault)
 	body := a.body
 	if !a.good() {
 		body = a.refusal(c)
@@ -181,8 +224,8 @@ func (s *socket) answer(c *call, kind websocket.MessageType, data []byte) answer
 	if fault != nil {
 		return no(fault)
 	}
-	if calls[c.name].nack == loginNack && len(s.holds) >= maxHeld {
-		return no(&tooMany)
+	if calls[c.name].nack == loginNack && c.password != "" && len(s.holds) >= maxHeld {
+		return no(&noRoom)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.h.cfg.CallTimeout)
 	defer cancel()
@@ -200,12 +243,16 @@ func (s *socket) answer(c *call, kind websocket.MessageType, data []byte) answer
 
 var tooMany = fault{code: "MAX_LOGON_LIMIT", status: http.StatusTooManyRequests, text: "This socket asks for too much: wait"}
 
+var noRoom = fault{code: "MAX_LOGON_LIMIT", status: http.StatusTooManyRequests,
+	text: fmt.Sprintf("This socket has %d sessions: log out of another session first", maxHeld)}
+
 // hold ties a session to the socket that opens or refreshes it, because that is where its client is: when the session
-// ends, the socket is closed. The other way round holds only for sessions that were opened over a socket (Bound).
+// ends, the socket is closed. The other way round holds only for sessions that were opened over a socket (Bound). A
+// session that is refreshed here beyond the bound goes on untied: its idle limit ends it.
 func (s *socket) hold(granted session.Session) {
 	id := granted.ID
 	s.current = id
-	if s.holds[id] != nil {
+	if s.holds[id] != nil || len(s.holds) >= maxHeld {
 		return
 	}
 	s.h.arrive(granted)

@@ -203,15 +203,34 @@ func TestSocketLimits(t *testing.T) {
 		}
 	})
 	t.Run("sessions", func(t *testing.T) {
-		server, gate, _ := serve(t, quick())
+		server, gate, h := serve(t, quick())
 		conn := dial(t, server, "/")
-		for range maxHeld {
-			logIn(t, conn)
+		first := logIn(t, conn)
+		last := first
+		for range maxHeld - 1 {
+			last = logIn(t, conn)
 		}
 		send(t, conn, `{"MESSAGE_TYPE":"EVENT_LOGIN_AUTH",`+loginBody[1:])
-		if r := decoded(t, receive(t, conn), loginNack); r.code() != "MAX_LOGON_LIMIT" || gate.sessions() != maxHeld {
+		r := decoded(t, receive(t, conn), loginNack)
+		if r.code() != "MAX_LOGON_LIMIT" || gate.sessions() != maxHeld || !strings.Contains(r.Error[0].Text, "log out of another session first") {
 			t.Errorf("%s, %d sessions", r.raw, gate.sessions())
 		}
+		// A refresh opens none. That of a session from elsewhere goes on untied.
+		elsewhere := ask(t, server.Client(), "POST", server.URL+"/event-login-auth", loginBody)
+		for _, token := range []string{last.Refresh, elsewhere.Refresh} {
+			send(t, conn, `{"MESSAGE_TYPE":"EVENT_LOGIN_AUTH","DETAILS":{"REFRESH_AUTH_TOKEN":"`+token+`"}}`)
+			decoded(t, receive(t, conn), "EVENT_LOGIN_AUTH_ACK")
+		}
+		h.mu.Lock()
+		tied := len(h.held)
+		h.mu.Unlock()
+		if tied != maxHeld {
+			t.Errorf("%d sessions are tied to the socket", tied)
+		}
+		// Room is made by a logout.
+		send(t, conn, `{"MESSAGE_TYPE":"EVENT_LOGOUT","DETAILS":{"SESSION_ID":"`+first.SessionID+`"}}`)
+		decoded(t, receive(t, conn), "LOGOUT_ACK")
+		logIn(t, conn)
 	})
 	t.Run("sockets", func(t *testing.T) {
 		cfg := quick()
@@ -241,6 +260,42 @@ func TestSocketLimits(t *testing.T) {
 		}()
 		eventually(t, "the socket goes", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.sockets == 0 })
 	})
+}
+
+// A handshake that fails is refused in the venue's words, whatever is wrong with it.
+func TestFailedHandshakes(t *testing.T) {
+	server, _, h := serve(t, quick())
+	good := map[string]string{"Upgrade": "websocket", "Connection": "keep-alive, Upgrade", "Sec-WebSocket-Version": "13",
+		"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+	for _, test := range []struct{ name, value, code string }{
+		{"Sec-WebSocket-Version", "8", "INVALID_MESSAGE"}, {"Sec-WebSocket-Version", "", "INVALID_MESSAGE"},
+		{"Sec-WebSocket-Key", "", "INVALID_MESSAGE"}, {"Sec-WebSocket-Key", "c2hvcnQ=", "INVALID_MESSAGE"},
+		{"Sec-WebSocket-Key", "rubbish", "INVALID_MESSAGE"}, {"Origin", "https://evil.example", "NOT_AUTHORISED"},
+	} {
+		var headers []string
+		for name, value := range good {
+			if name != test.name {
+				headers = append(headers, name+": "+value)
+			}
+		}
+		if test.value != "" {
+			headers = append(headers, test.name+": "+test.value)
+		}
+		r := ask(t, server.Client(), "GET", server.URL+"/gwf/", "", headers...)
+		if r.status < 400 || r.status >= 500 || r.MessageType != messageNack || r.code() != test.code ||
+			r.header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s %q: %d %s", test.name, test.value, r.status, r.raw)
+		}
+	}
+	for _, connection := range []string{"xupgrade", "close"} { // no handshake at all, but a call of the root
+		r := ask(t, server.Client(), "GET", server.URL+"/", "", "Upgrade: websocket", "Connection: "+connection)
+		if r.code() != "FEATURE_NOT_FOUND" {
+			t.Errorf("Connection: %s: %d %s", connection, r.status, r.raw)
+		}
+	}
+	if got := counted(t, h)["socket INVALID_MESSAGE"]; got != 5 {
+		t.Errorf("%v failed handshakes are counted", got)
+	}
 }
 
 func TestSocketWhileTheBookIsAway(t *testing.T) {

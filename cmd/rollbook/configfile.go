@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 	"github.com/alecthomas/kong"
@@ -63,20 +66,53 @@ func (configFile) BeforeResolve(ctx *kong.Context, trace *kong.Path) error {
 	if _, err := toml.Decode(string(text), &tree); err != nil {
 		return fmt.Errorf("read the configuration %s: %w", path, err)
 	}
-	known := map[string]bool{}
+	known := map[string]*kong.Flag{}
 	for _, flag := range settingsOf(ctx.Model) {
-		known[fileKey(flag.Name)] = true
+		known[fileKey(flag.Name)] = flag
 	}
 	delete(known, "config") // a file cannot name another
 	values := map[string]any{}
 	flatten("", tree, values)
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		if !known[key] {
+		flag := known[key]
+		if flag == nil {
 			return fmt.Errorf("the configuration %s has an unknown key %q", path, key)
+		}
+		if takes, fits := takenBy(flag.Target.Type(), values[key]); !fits {
+			given := fmt.Sprint(values[key])
+			if text, ok := values[key].(string); ok {
+				given = strconv.Quote(text)
+			}
+			return fmt.Errorf("the configuration %s: %s takes %s, not %s", path, key, takes, given)
 		}
 	}
 	ctx.AddResolver(fileValues(values))
 	return nil
+}
+
+// takenBy says what a setting takes in the file, and whether the value is that. kong alone would take a number for a time,
+// as nanoseconds, and texts for truth values.
+func takenBy(target reflect.Type, value any) (takes string, fits bool) {
+	switch {
+	case target == reflect.TypeFor[time.Duration]():
+		_, fits = value.(string)
+		return `a time as a string, such as "30s"`, fits
+	case target.Kind() == reflect.Slice:
+		list, fits := value.([]any)
+		for _, entry := range list {
+			_, text := entry.(string)
+			fits = fits && text
+		}
+		return "an array of strings", fits
+	case target.Kind() == reflect.Bool:
+		_, fits = value.(bool)
+		return "true or false", fits
+	case target.Kind() == reflect.String:
+		_, fits = value.(string)
+		return "a string", fits
+	}
+	_, fits = value.(int64)
+	return "a whole number", fits
 }
 
 // flatten lists the tree's leaves by their dotted keys. An empty table is no leaf of its own, unless nothing of that

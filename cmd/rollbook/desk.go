@@ -73,8 +73,13 @@ func (d *desk) openDir(ctx context.Context, p place) error {
 			d.bus, err = d.own.Connect(ctx, "rollbook operator", d.log)
 			return err
 		}
-		if err == nil || time.Now().After(deadline) || ctx.Err() != nil {
+		switch over := time.Now().After(deadline); {
+		case over && errors.Is(err, bus.ErrDataDirInUse):
+			return fmt.Errorf("another rollbook has %s, and it listens nowhere: if it is a service, start it with --bus-listen HOST:PORT, or stop it first", dir)
+		case over || err == nil:
 			return err
+		case ctx.Err() != nil:
+			return errInterrupted
 		}
 		// Somebody holds the directory but does not listen: it is starting or stopping, or is another command.
 		select {

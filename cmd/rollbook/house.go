@@ -135,16 +135,34 @@ func (h *house) startBus(ctx context.Context) error {
 			return err
 		}
 	}
-	var err error
-	h.embedded, err = bus.StartEmbedded(bus.EmbeddedConfig{DataDir: h.dir, Listen: h.set.BusListen, Log: h.log})
-	if errors.Is(err, bus.ErrDataDirInUse) {
-		return fmt.Errorf("another rollbook runs on %s: stop it, or choose another directory with --data", h.dir)
-	}
-	if err != nil {
+	if err := h.lockAndStart(ctx); err != nil {
 		return err
 	}
+	var err error
 	h.bus, err = h.embedded.Connect(ctx, "rollbook", h.log)
 	return err
+}
+
+// lockAndStart starts the embedded bus. An operator's command that has the directory to itself is waited for, and the last
+// moments of a service that stops; one that runs is not.
+func (h *house) lockAndStart(ctx context.Context) (err error) {
+	for deadline, told := time.Now().Add(startPatience), false; ; told = true {
+		h.embedded, err = bus.StartEmbedded(bus.EmbeddedConfig{DataDir: h.dir, Listen: h.set.BusListen, Log: h.log})
+		if !errors.Is(err, bus.ErrDataDirInUse) {
+			return err
+		}
+		if _, runs := bus.FindRunning(h.dir); runs || time.Now().After(deadline) {
+			return fmt.Errorf("another rollbook runs on %s: stop it, or choose another directory with --data", h.dir)
+		}
+		if !told {
+			h.log.Info("waiting for another rollbook to leave the data directory", "dir", h.dir)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // furnish makes the parts; they start nothing.

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 		"rollbook": main,
 		"call":     func() { os.Exit(call(os.Args[1:])) },
 		"exits":    func() { os.Exit(exits(os.Args[1:])) },
+		"late":     func() { os.Exit(late(os.Args[1:])) },
 	})
 }
 
@@ -33,6 +34,7 @@ func TestMain(m *testing.M) {
 //
 //	exec call [-wait] [-until TEXT] [-H 'Name: value']... [-d BODY] URL   an HTTP call; the body on stdout, the status on stderr
 //	exec exits N COMMAND...                                 runs a command that must exit with N
+//	exec late URL FILE COMMAND...                           runs a command whose input is FILE, but only once URL answers 200
 //	take VARIABLE field.field                               a field of the JSON on stdout into the environment
 //	terminate                                               sends SIGTERM to what runs in the background
 //	occupy PORT                                             has a port taken until the script ends
@@ -183,6 +185,29 @@ func callOnce(url string, header http.Header, body string) (int, string, error) 
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	return answer.StatusCode, string(text), err
+}
+
+// late runs a command whose standard input is a pipe, with nothing in it until the URL answers 200, and then a file.
+func late(args []string) int {
+	command := exec.Command(args[2], args[3:]...)
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	input, err := command.StdinPipe()
+	if err == nil {
+		err = command.Start()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return exitFailed
+	}
+	text, err := os.ReadFile(args[1])
+	if err == nil && call([]string{"-wait", args[0]}) == exitDone {
+		_, err = input.Write(text)
+	}
+	if err = errors.Join(err, input.Close(), command.Wait()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return exitFailed
+	}
+	return exitDone
 }
 
 // exits runs a command and reports whether it exited with the code that stands first.

@@ -115,7 +115,7 @@ func newOperations(s *status, registry *prometheus.Registry) http.Handler {
 func (h *house) register() {
 	h.registry.MustRegister(h.traffic.collectors()...)
 	h.registry.MustRegister(
-		h.follower, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		h.genesis.Metrics(), h.follower, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_known_sessions",
 			Help: "Live sessions in this process's view of the book."}, func() float64 { return float64(h.sessions.Len()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_directory_users",

@@ -15,12 +15,15 @@ import (
 // maxInput bounds a line that is read: far beyond any password that the directory accepts.
 const maxInput = 64 << 10
 
+// errInterrupted says that a signal came before anything was done.
+var errInterrupted = errors.New("interrupted: nothing was done")
+
 // readPassword asks for a new password twice, without showing it, when standard input is a terminal; else, and with
 // stdin set, it reads one line from there.
 func readPassword(ctx context.Context, stdin bool) (string, error) {
 	fd := int(os.Stdin.Fd())
 	if stdin || !term.IsTerminal(fd) {
-		line, err := readLine(os.Stdin)
+		line, err := await(ctx, func() (string, error) { return readLine(os.Stdin) })
 		if err != nil {
 			return "", fmt.Errorf("read the password from standard input: %w", err)
 		}
@@ -70,27 +73,34 @@ func askHidden(ctx context.Context, fd int, question string) (string, error) {
 	return line, err
 }
 
-// ask puts a question on standard error and gives the answer, or an error when a signal comes first: then the goroutine
-// that reads ends with the process.
+// ask puts a question on standard error and gives the answer.
 func ask(ctx context.Context, question string, read func() (string, error)) (string, error) {
-	type answer struct {
-		line string
-		err  error
-	}
-	typed := make(chan answer, 1)
 	fmt.Fprint(os.Stderr, question)
+	line, err := await(ctx, read)
+	if err != nil {
+		return "", fmt.Errorf("read the answer: %w", err)
+	}
+	return line, nil
+}
+
+// await gives what is read from a terminal or a pipe, or an error when a signal comes first: then the goroutine that
+// reads ends with the process. Before anything is read nothing has been done.
+func await[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type input struct {
+		value T
+		err   error
+	}
+	came := make(chan input, 1)
 	go func() {
-		line, err := read()
-		typed <- answer{line, err}
+		value, err := read()
+		came <- input{value, err}
 	}()
 	select {
-	case a := <-typed:
-		if a.err != nil {
-			return "", fmt.Errorf("read the answer: %w", a.err)
-		}
-		return a.line, nil
+	case in := <-came:
+		return in.value, in.err
 	case <-ctx.Done():
-		return "", errors.New("interrupted: nothing was done")
+		var none T
+		return none, errInterrupted
 	}
 }
 

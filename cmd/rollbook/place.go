@@ -50,6 +50,18 @@ func (p place) check() error {
 	return nil
 }
 
+// expectBook refuses, without opening anything, a place where there can be no book.
+func (p place) expectBook() error {
+	if err := p.check(); err != nil || p.Bus != "" {
+		return err
+	}
+	dir, err := p.dir()
+	if err == nil && !holdsBook(dir) {
+		err = p.noBook(bus.ErrNotCreated)
+	}
+	return err
+}
+
 // connect reaches the bus of --bus.
 func (p place) connect(ctx context.Context, name string, log *slog.Logger) (*bus.Bus, error) {
 	return bus.Connect(ctx, bus.ConnectConfig{URL: p.Bus, Creds: p.Creds, Name: name, Log: log})

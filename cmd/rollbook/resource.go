@@ -50,7 +50,7 @@ rollbook resource show NAME --json prints what this command reads.`
 
 // Run defines what differs from the book, in the order of the file.
 func (c *resourceApply) Run(ctx context.Context, app *cli) error {
-	wanted, err := readResources(c.File)
+	wanted, err := readResources(ctx, c.File)
 	if err != nil {
 		return err
 	}

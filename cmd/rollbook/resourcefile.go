@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/BurntSushi/toml"
 
@@ -41,16 +44,20 @@ type fieldText struct {
 	ReadOnly    bool     `json:"read_only,omitempty" toml:"read_only"`
 }
 
-// readResources reads a file; "-" is JSON on standard input.
-func readResources(path string) ([]session.Resource, error) {
+// readResources reads a file; "-" is JSON on standard input. A path that cannot be meant is refused like what stands in a
+// wrong file.
+func readResources(ctx context.Context, path string) ([]session.Resource, error) {
 	var text []byte
 	var err error
 	if path == "-" {
-		text, err = io.ReadAll(os.Stdin)
+		text, err = await(ctx, func() ([]byte, error) { return io.ReadAll(os.Stdin) })
 	} else {
 		text, err = os.ReadFile(path)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EISDIR):
+		return nil, refuse("bad_resources", "read the resources: %w", err)
+	case err != nil:
 		return nil, fmt.Errorf("read the resources: %w", err)
 	}
 	list, err := parseResources(text, filepath.Ext(path) == ".toml")

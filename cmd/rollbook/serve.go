@@ -39,6 +39,10 @@ func (c *serveCommand) Run(ctx context.Context, app *cli) error {
 	if !loopback(c.Host) && !c.Demo && !c.TLS.on() {
 		log.Warn("passwords and tokens travel in the clear: let other machines in only with --tls-cert, or through a proxy with TLS", "host", c.Host)
 	}
+	if c.busLeaves() {
+		log.Warn("the bus is open to other machines, in the clear: whoever has a key file of the data directory can use it from there",
+			"bus_listen", c.BusListen)
+	}
 	dir, cleanup, err := c.directory()
 	if err != nil {
 		return err

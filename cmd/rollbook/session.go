@@ -169,6 +169,9 @@ func (d *desk) sessionOf(ctx context.Context, id string) (sessionLine, error) {
 	if err != nil {
 		return sessionLine{}, refuse("usage", "%q is no session id: %w", id, err)
 	}
+	if wanted == (session.SessionID{}) { // to the engine it is none, and selects nothing
+		return sessionLine{}, refuse("usage", "%q is no session's id", id)
+	}
 	lines, err := d.sessions(ctx)
 	if err != nil {
 		return sessionLine{}, err

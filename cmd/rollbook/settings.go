@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"net"
 	"strconv"
 	"time"
@@ -46,7 +47,7 @@ type genesisSettings struct {
 	StrictStatus   bool          `help:"Give refusals the HTTP status that their STATUS_CODE names; browser clients then lose the error code. Default: no, refusals come as 200." env:"ROLLBOOK_GENESIS_STRICT_STATUS"`
 	Cookies        bool          `help:"Put tokens into HttpOnly cookies and blank them in bodies. Default: no." env:"ROLLBOOK_GENESIS_COOKIES"`
 	CookieInsecure bool          `help:"Let the cookies travel without TLS, for trials on one machine. Default: no." env:"ROLLBOOK_GENESIS_COOKIE_INSECURE"`
-	AllowedOrigins []string      `help:"The pages on other origins that may call, such as https://app.example.com; the word loopback stands for all pages of this machine. Empty: none." default:"loopback" placeholder:"ORIGIN" env:"ROLLBOOK_GENESIS_ALLOWED_ORIGINS"`
+	AllowedOrigins []string      `help:"The pages on other origins that may call, such as https://app.example.com; the word loopback stands for all pages of this machine. Behind a proxy on this machine, name the origin that browsers see too. Empty: none." default:"loopback" placeholder:"ORIGIN" env:"ROLLBOOK_GENESIS_ALLOWED_ORIGINS"`
 	HeartbeatSecs  int           `help:"The heartbeat interval that clients are told, in seconds. 0: 30." default:"30" placeholder:"N" env:"ROLLBOOK_GENESIS_HEARTBEAT_SECS"`
 	Linger         time.Duration `help:"How long a session outlives the socket it was opened on, so that its client can come back. 0: it ends with the socket. Negative: for ever." default:"2m" placeholder:"TIME" env:"ROLLBOOK_GENESIS_LINGER"`
 	MaxBody        int64         `help:"The largest request body or socket message, in bytes. 0: 262144." default:"262144" placeholder:"N" env:"ROLLBOOK_GENESIS_MAX_BODY"`
@@ -84,6 +85,9 @@ func (s *serveSettings) check() error {
 	case s.Bus != "" && s.DeploymentKeyFile == "":
 		return refuse("usage", "--bus needs --deployment-key-file: all pods share one key")
 	}
+	if err := s.checkLimits(); err != nil {
+		return err
+	}
 	if err := s.policies().Validate(); err != nil {
 		return refuse("usage", "%w", err)
 	}
@@ -93,6 +97,26 @@ func (s *serveSettings) check() error {
 	return s.venueSettings.check()
 }
 
+// checkLimits refuses limits that no operator means, though the engine could keep them: such as lock everybody out.
+func (s *serveSettings) checkLimits() error {
+	for name, limit := range map[string]time.Duration{"absolute": s.Genesis.Absolute, "idle": s.Genesis.Idle, "access-idle": s.Genesis.AccessIdle} {
+		if limit > 0 && limit < time.Second {
+			return refuse("usage", "--genesis-%s %s is less than a second: nobody could use such a session", name, limit)
+		}
+	}
+	// Zero is the default here too.
+	usual, l := session.DefaultPolicies().Lockout, s.Lockout
+	threshold, hard := cmp.Or(l.Threshold, usual.Threshold), cmp.Or(l.Hard, usual.Hard)
+	first, longest := cmp.Or(l.FirstDelay, usual.FirstDelay), cmp.Or(l.MaxDelay, usual.MaxDelay)
+	switch {
+	case hard < threshold:
+		return refuse("usage", "--lockout-hard %d is below --lockout-threshold %d: every lock would be for an operator to undo", hard, threshold)
+	case first > longest:
+		return refuse("usage", "--lockout-first-delay %s is longer than --lockout-max-delay %s", first, longest)
+	}
+	return nil
+}
+
 // address is where a listener binds, by its distance from the port base.
 func (s *serveSettings) address(above uint16) string {
 	port := s.PortBase
@@ -100,6 +124,12 @@ func (s *serveSettings) address(above uint16) string {
 		port += above
 	}
 	return net.JoinHostPort(s.Host, strconv.Itoa(int(port)))
+}
+
+// busLeaves reports whether other machines can reach the embedded bus.
+func (s *serveSettings) busLeaves() bool {
+	host, _, err := net.SplitHostPort(s.BusListen)
+	return s.Bus == "" && err == nil && !loopback(host)
 }
 
 // loopback reports whether nobody but this machine can reach the host.

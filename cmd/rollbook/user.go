@@ -36,6 +36,22 @@ func (s passwordSettings) policy() directory.PasswordPolicy {
 	return directory.PasswordPolicy{MinLength: s.MinLength}
 }
 
+// newPassword asks for a password. It comes before the book is opened: without an instance a command has the data
+// directory to itself, and must not keep it while somebody types. names are the login names that are known by then.
+func (s passwordSettings) newPassword(ctx context.Context, where place, names ...string) (string, error) {
+	if err := where.expectBook(); err != nil {
+		return "", err
+	}
+	if err := s.policy().Validate(); err != nil {
+		return "", refuse("usage", "%w", err)
+	}
+	password, err := readPassword(ctx, s.PasswordStdin)
+	if err != nil {
+		return "", err
+	}
+	return password, directoryRefusal(s.policy().Check(password, names))
+}
+
 // userNamed names a user on the command line.
 type userNamed struct {
 	place `embed:""`
@@ -55,7 +71,7 @@ type userAdd struct {
 // Help is shown by `user add --help`.
 func (userAdd) Help() string {
 	return `The password is asked for twice on the terminal, or read as one line from standard input. When the command is
-interrupted, the same command again goes on where it was.`
+interrupted, the same command again goes on where it was. A name that is taken is refused after that.`
 }
 
 // Run adds the user.
@@ -68,6 +84,13 @@ func (c *userAdd) Run(ctx context.Context, app *cli) error {
 		}
 		record.Venues = append(record.Venues, venue)
 	}
+	if err := directory.CheckName(c.Name); err != nil {
+		return directoryRefusal(err)
+	}
+	password, err := c.newPassword(ctx, c.place, c.Name)
+	if err != nil {
+		return err
+	}
 	return c.at(ctx, app, func(d *desk) error {
 		store, err := d.store(ctx, c.policy())
 		if err != nil {
@@ -75,10 +98,6 @@ func (c *userAdd) Run(ctx context.Context, app *cli) error {
 		}
 		if _, err := store.Find(ctx, c.Name); err == nil {
 			return refuse("name_taken", "a user has the login name %q already", c.Name)
-		}
-		password, err := readPassword(ctx, c.PasswordStdin)
-		if err != nil {
-			return err
 		}
 		record, err := addUser(ctx, d, store, record, password)
 		if err != nil {
@@ -208,15 +227,24 @@ type userPasswd struct {
 	KeepSessions     bool `help:"Leave the user's sessions as they are. Default: no, they end, as whoever knew the old password may hold one."`
 }
 
-// Run gives the user a new password: the verifier first, then the book. A crash in between is repaired by the user's
-// next login, which announces the new verifier, or by the same command again.
+// Help is shown by `user passwd --help`.
+func (userPasswd) Help() string {
+	return `The password is asked for twice on the terminal, or read as one line from standard input. When the
+command is interrupted or fails, repeat it: the new password may be good already, while the sessions from before live
+on until the command has been done to its end.`
+}
+
+// Run gives the user a new password: the verifier first, then the book. After a crash in between the new password logs
+// in and the old one does not; the generation that the book knows is repaired by the user's next login, which announces
+// the new verifier, or by the same command again. The sessions from before live on until the command is repeated: a
+// login ends none.
 func (c *userPasswd) Run(ctx context.Context, app *cli) error {
+	password, err := c.newPassword(ctx, c.place)
+	if err != nil {
+		return err
+	}
 	return c.on(ctx, app, func(d *desk, _ *directory.Store, r directory.Record) error {
 		store, err := d.store(ctx, c.policy())
-		if err != nil {
-			return err
-		}
-		password, err := readPassword(ctx, c.PasswordStdin)
 		if err != nil {
 			return err
 		}
@@ -226,7 +254,7 @@ func (c *userPasswd) Run(ctx context.Context, app *cli) error {
 		}
 		reply, err := d.doFor(ctx, r.User, &session.ChangeCredential{User: r.User, Credential: credential, EndSessions: !c.KeepSessions})
 		if err != nil {
-			err = fmt.Errorf("the password is changed, but the book does not know yet: repeat the command: %w", err)
+			err = fmt.Errorf("the password is changed, but the book does not know yet and no session has ended: repeat the command: %w", err)
 		}
 		return told(reply, err, "changed the password of %s; %s", r.Names[0], ended(reply.Count))
 	})

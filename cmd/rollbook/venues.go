@@ -45,7 +45,7 @@ func (s *serveSettings) doors() ([]*door, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc([]*door{
-		{venue: session.Genesis, title: "Genesis", above: portGenesis, route: genesisRoute},
+		{venue: session.Genesis, title: "Genesis", above: portGenesis, route: genesis.Class},
 		{venue: session.TraderEvolution, title: "TraderEvolution", above: portTE, route: s.teRoute},
 		{venue: session.AdvAuth, title: "advAuth", above: portAdvAuth, route: advAuthRoute},
 		{venue: session.Zenith, title: "Zenith", above: portZenith, route: zenithRoute},

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 // web is one HTTP server on its listener.
 type web struct {
 	name    string
+	log     *slog.Logger
 	at      net.Listener
 	server  *http.Server
 	drain   time.Duration                   // how long requests in progress may take at the end
@@ -28,14 +28,14 @@ type web struct {
 }
 
 func newWeb(name string, at net.Listener, handler http.Handler, log *slog.Logger) *web {
-	w := &web{name: name, at: at, drain: time.Second, silent: map[net.Conn]struct{}{}}
+	w := &web{name: name, log: log.With("server", name), at: at, drain: time.Second, silent: map[net.Conn]struct{}{}}
 	w.server = &http.Server{
 		Handler: handler,
 		// The bodies' bounds are the handlers' own: a socket's connection must outlive every timeout set here.
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.With("server", name).Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
 		ConnState:         w.note,
 	}
 	return w
@@ -62,7 +62,7 @@ func (w *web) hush() {
 }
 
 // Run serves until ctx ends. Then it stops accepting, waits for the requests in progress for as long as drain, and
-// closes the sockets.
+// closes the sockets. Clients that are too slow for that are cut off; it is theirs to ask again, and no failure.
 func (w *web) Run(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- w.server.Serve(w.at) }()
@@ -76,7 +76,8 @@ func (w *web) Run(ctx context.Context) error {
 	w.server.RegisterOnShutdown(w.hush) // called when nothing is accepted any more
 	err := w.server.Shutdown(patience)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = errors.Join(fmt.Errorf("some requests to %s were cut off after %s", w.name, w.drain), w.server.Close())
+		w.log.Warn("some requests were cut off", "drain", w.drain)
+		err = w.server.Close()
 	}
 	<-ended
 	if w.sockets == nil {
@@ -84,7 +85,10 @@ func (w *web) Run(ctx context.Context) error {
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return errors.Join(err, w.sockets(closing))
+	if late := w.sockets(closing); late != nil {
+		w.log.Warn("some sockets were cut off", "err", late)
+	}
+	return err
 }
 
 // traffic counts HTTP requests. Its labels are bounded: a venue, a class of route, a status code.
@@ -146,27 +150,4 @@ func (a *answerStatus) label() string {
 		return strconv.Itoa(http.StatusOK)
 	}
 	return strconv.Itoa(a.code)
-}
-
-// genesisRoute is the class of a Genesis path.
-func genesisRoute(path string) string {
-	path = strings.ReplaceAll(strings.ToLower(strings.Trim(path, "/")), "_", "-")
-	path = strings.TrimLeft(strings.TrimPrefix(strings.TrimPrefix(path, "gwf"), "sm"), "/")
-	switch path {
-	case "":
-		return "socket"
-	case "event-login-auth", "ehandler-login-auth":
-		return "login"
-	case "event-logout":
-		return "logout"
-	case "event-login-details":
-		return "details"
-	case "resources-request":
-		return "resources"
-	case "meta-request":
-		return "meta"
-	case "heartbeat-ping":
-		return "heartbeat"
-	}
-	return "other"
 }

@@ -32,6 +32,13 @@ const (
 // keeps out of user names (spaces, controls, symbols beyond ASCII, mixed directions). Ask for another.
 var ErrBadName = errors.New("not a possible login name")
 
+// CheckName says whether a text can be a login name: nil, or an [ErrBadName] with the reason. Whether it is taken is
+// [Store.Claim]'s to say.
+func CheckName(name string) error {
+	_, err := comparedForm(name)
+	return err
+}
+
 // nameKey is the SHA-256 of a login name's compared form. A bucket key has to be, since names hold characters that a
 // key must not. It is no secret: whoever guesses the name can tell; so an erasure takes the key away too.
 type nameKey [sha256.Size]byte
