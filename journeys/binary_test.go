@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -95,7 +96,10 @@ search:
 
 func (in *instance) start() {
 	in.t.Helper()
-	args := append([]string{"serve", "--data", in.data, "--port-base", fmt.Sprint(in.base)}, in.args...)
+	args := append([]string{"serve", "--port-base", fmt.Sprint(in.base)}, in.args...)
+	if !slices.Contains(args, "--bus") {
+		args = append(args, "--data", in.data)
+	}
 	in.cmd = exec.Command(binary, args...)
 	in.cmd.Stdout, in.cmd.Stderr = in.log, in.log
 	if err := in.cmd.Start(); err != nil {
