@@ -90,4 +90,6 @@ const demoFoot = `
   # health, readiness, metrics
   curl -s {operations}/readyz
   curl -s {operations}/metrics | grep ^rollbook_commands
+
+  # refresh, resources, logout and the rest, line by line: docs/protocols/
 `
