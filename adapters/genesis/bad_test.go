@@ -188,7 +188,7 @@ func TestSlowBody(t *testing.T) {
 // FuzzDecodeMessage holds the decoder to JSON's own rules, and a call to its bounds.
 func FuzzDecodeMessage(f *testing.F) {
 	for _, seed := range []string{loginBody, `{"DETAILS":{"FEATURE":"X","SESSION_ID":"undefined"},"VERBOSE":true,"MESSAGE_TYPE":"META_REQUEST"}`, `{"a":"\"{[\\"}`,
-		`{"SOURCE_REF":"x","SOURCE_REF":7}`, `[]`, ``, ` {} `, `{"DETAILS":null}`, strings.Repeat(`{"a":`, 40) + `1` + strings.Repeat(`}`, 40), `{"a":1e999}`} {
+		`{"SOURCE_REF":"x","SOURCE_REF":7}`, `[]`, ``, ` {} `, `{"DETAILS":null}`, strings.Repeat(`{"a":`, 40) + `1` + strings.Repeat(`}`, 40), `{"a":1e999}`, "\f{}", "\u00a0{}"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -159,7 +159,7 @@ type message map[string]json.RawMessage
 
 // decodeMessage reads one JSON object (RFC 8259). Nothing at all is an empty object.
 func decodeMessage(data []byte) (message, *fault) {
-	data = bytes.TrimSpace(data)
+	data = bytes.Trim(data, " \t\r\n") // what JSON takes for white space, and no more
 	if len(data) == 0 {
 		return message{}, nil
 	}

@@ -167,7 +167,7 @@ type object map[string]json.RawMessage
 
 // decodeObject reads one JSON object in UTF-8 (RFC 8259).
 func decodeObject(data []byte) (object, bool) {
-	data = bytes.TrimSpace(data)
+	data = bytes.Trim(data, " \t\r\n") // what JSON takes for white space, and no more
 	var m object
 	return m, len(data) > 0 && data[0] == '{' && utf8.Valid(data) && json.Unmarshal(data, &m) == nil
 }
