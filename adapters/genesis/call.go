@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"rollbook/adapters"
 	"rollbook/engine/session"
 )
 
@@ -169,7 +170,7 @@ func decodeMessage(data []byte) (message, *fault) {
 	if data[0] != '{' {
 		return nil, &fault{code: "INVALID_MESSAGE", status: 400, text: "The message is not a JSON object"}
 	}
-	if depth(data) > maxDepth {
+	if adapters.Depth(data) > maxDepth {
 		return nil, &fault{code: "INVALID_MESSAGE", status: 400, text: fmt.Sprintf("The message is nested deeper than %d", maxDepth)}
 	}
 	var m message
@@ -181,26 +182,6 @@ func decodeMessage(data []byte) (message, *fault) {
 		return nil, &fault{code: "INVALID_MESSAGE", status: 400, text: text}
 	}
 	return m, nil
-}
-
-// depth is how deep objects and arrays are nested, of JSON; of anything else it is some number.
-func depth(data []byte) int {
-	deepest, now, quoted := 0, 0, false
-	for i := 0; i < len(data); i++ {
-		switch b := data[i]; {
-		case quoted && b == '\\':
-			i++
-		case b == '"':
-			quoted = !quoted
-		case quoted:
-		case b == '{' || b == '[':
-			now++
-			deepest = max(deepest, now)
-		case b == '}' || b == ']':
-			now--
-		}
-	}
-	return deepest
 }
 
 // reader takes fields out of an object and keeps the first complaint. Absent and null are the same.

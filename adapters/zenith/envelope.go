@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"rollbook/adapters"
 )
 
 // Bounds of what a client may present. They are far above what the venue's clients send.
@@ -81,7 +83,7 @@ var integer = regexp.MustCompile(`^-?(0|[1-9][0-9]{0,18})$`)
 // request holds the rest.
 func decodeEnvelope(frame []byte) (r request, code string, err error) {
 	var fields object
-	if !utf8.Valid(frame) || depth(frame) > maxDepth || json.Unmarshal(frame, &fields) != nil || fields == nil {
+	if !utf8.Valid(frame) || adapters.Depth(frame) > maxDepth || json.Unmarshal(frame, &fields) != nil || fields == nil {
 		return r, "", errPacket
 	}
 	in := reader{from: fields}
@@ -108,26 +110,6 @@ func decodeEnvelope(frame []byte) (r request, code string, err error) {
 		return r, badData, nil
 	}
 	return r, "", nil
-}
-
-// depth is how deep objects and arrays are nested, of JSON; of anything else it is some number.
-func depth(data []byte) int {
-	deepest, now, quoted := 0, 0, false
-	for i := 0; i < len(data); i++ {
-		switch b := data[i]; {
-		case quoted && b == '\\':
-			i++
-		case b == '"':
-			quoted = !quoted
-		case quoted:
-		case b == '{' || b == '[':
-			now++
-			deepest = max(deepest, now)
-		case b == '}' || b == ']':
-			now--
-		}
-	}
-	return deepest
 }
 
 // reader takes fields out of an object and remembers whether one made no sense. Absent and null are the same.
