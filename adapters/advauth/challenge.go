@@ -1,11 +1,11 @@
 package advauth
 
 import (
+	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
-	"hash"
 	"hash/fnv"
 	"sync/atomic"
 	"time"
@@ -16,13 +16,17 @@ import (
 // block is what the protocol is made of: a challenge, half an answer, an API key.
 type block [16]byte
 
-// A challenge is not kept: it is a MAC of whom it is for, of a slot of time, and of a number within the slot. An answer
-// does not say which challenge it answers, so all that may still be alive are tried. What keeps a challenge from being
-// used twice is its nonce, which the writer accepts once. So any pod takes the answer to any pod's challenge, a flood of
-// questions fills nothing, and a pod that starts again forgets nothing.
+// A challenge is not kept: it is a slot of time and a number within the slot, encrypted with a key of whom it is for. An
+// answer does not say which challenge it answers, so all that may still be alive are tried. What keeps a challenge from
+// being used twice is its nonce, which the writer accepts once. So any pod takes the answer to any pod's challenge, a
+// flood of questions fills nothing, and a pod that starts again forgets nothing.
+//
+// Pods do not know of each other's numbers: two that give one login a challenge in the same slot give the same one once
+// in perSlot times. Of its two answers the second is refused, as it must be, and its client asks again. So perSlot is as
+// large as the trying allows.
 const (
 	slotLength = 10 * time.Second
-	perSlot    = 64
+	perSlot    = 512
 	// lifetime is how long a challenge is good, at least: its slot ends up to slotLength later.
 	lifetime = 20 * time.Second
 	oldest   = int64(lifetime / slotLength) // slots before this one that are tried
@@ -30,7 +34,7 @@ const (
 )
 
 const (
-	challengeLabel = "advauth/challenge/v1"
+	challengeLabel = "advauth/challenge/v2"
 	dummyLabel     = "advauth/dummy-key/v1"
 	nonceLabel     = "advauth/nonce/v1"
 )
@@ -58,7 +62,7 @@ func (c *challenges) give(whom session.UserID, now time.Time) block {
 	place := fnv.New32a()
 	place.Write([]byte(whom))
 	number := c.numbers[place.Sum32()%uint32(len(c.numbers))].Add(1)
-	return newMaker(&c.key, whom).make(slotOf(now), uint8(number%perSlot))
+	return newMaker(&c.key, whom).make(slotOf(now), uint16(number%perSlot))
 }
 
 // alive calls try with every challenge that may be answered now, and with its nonce. There is no early exit: how long it
@@ -66,7 +70,7 @@ func (c *challenges) give(whom session.UserID, now time.Time) block {
 func (c *challenges) alive(whom session.UserID, now time.Time, try func(challenge block, nonce func() session.TokenHash)) {
 	m, current := newMaker(&c.key, whom), slotOf(now)
 	for slot := current - oldest; slot <= current+newest; slot++ {
-		for i := range uint8(perSlot) {
+		for i := range uint16(perSlot) {
 			try(m.make(slot, i), func() session.TokenHash { return nonce(whom, slot, i) })
 		}
 	}
@@ -79,26 +83,27 @@ func (c *challenges) dummy(whom session.UserID) block {
 	return block(mac.Sum(nil))
 }
 
-// maker makes the challenges of one user with one MAC, used again and again.
+// maker makes the challenges of one user: a permutation of the numbered places, so no two of them are alike.
 type maker struct {
-	mac   hash.Hash
-	input []byte
+	cipher cipher.Block
+	out    block
 }
 
 func newMaker(key *[32]byte, whom session.UserID) *maker {
-	return &maker{hmac.New(sha256.New, key[:]), prefixed(challengeLabel, whom)}
+	mac := hmac.New(sha256.New, key[:])
+	mac.Write(prefixed(challengeLabel, whom))
+	return &maker{cipher: newAES(mac.Sum(nil))}
 }
 
-func (m *maker) make(slot int64, i uint8) block {
-	var sum [sha256.Size]byte
-	m.mac.Reset()
-	m.mac.Write(m.input)
-	m.mac.Write(numbered(nil, slot, i))
-	return block(m.mac.Sum(sum[:0]))
+func (m *maker) make(slot int64, i uint16) block {
+	clear(m.out[:])
+	numbered(m.out[:0], slot, i)
+	m.cipher.Encrypt(m.out[:], m.out[:])
+	return m.out
 }
 
 // nonce is what the book remembers of a challenge that was answered.
-func nonce(whom session.UserID, slot int64, i uint8) session.TokenHash {
+func nonce(whom session.UserID, slot int64, i uint16) session.TokenHash {
 	return session.HashToken(string(numbered(prefixed(nonceLabel, whom), slot, i)))
 }
 
@@ -109,8 +114,8 @@ func prefixed(label string, whom session.UserID) []byte {
 	return withLength(append([]byte(label), 0), []byte(whom))
 }
 
-func numbered(to []byte, slot int64, i uint8) []byte {
-	return append(binary.BigEndian.AppendUint64(to, uint64(slot)), i)
+func numbered(to []byte, slot int64, i uint16) []byte {
+	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint64(to, uint64(slot)), i)
 }
 
 // withLength appends x, with its length as two bytes in front; no x of this protocol is longer than 16 KiB.

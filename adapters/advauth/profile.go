@@ -2,6 +2,7 @@ package advauth
 
 import (
 	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -68,19 +69,20 @@ type hmacJudge struct {
 	mac   hash.Hash
 	input []byte // of the MAC; the challenge stands at its place
 	place int
+	sum   [sha256.Size]byte
 	answer
 }
 
 func newHMACJudge(key block, a answer) *hmacJudge {
-	return &hmacJudge{hmac.New(sha256.New, key[:]), hmacInput(clientLabel, a, block{}), len(clientLabel) + 1 + 2 + len(a.login), a}
+	return &hmacJudge{mac: hmac.New(sha256.New, key[:]), input: hmacInput(clientLabel, a, block{}),
+		place: len(clientLabel) + 1 + 2 + len(a.login), answer: a}
 }
 
 func (j *hmacJudge) right(challenge block) bool {
-	var sum [sha256.Size]byte
 	copy(j.input[j.place:], challenge[:])
 	j.mac.Reset()
 	j.mac.Write(j.input)
-	want := j.mac.Sum(sum[:0])[:len(j.b)]
+	want := j.mac.Sum(j.sum[:0])[:len(j.b)]
 	// A client that sends the challenge back as its own has drawn nothing.
 	reflected := subtle.ConstantTimeCompare(j.a[:], challenge[:])
 	return j.hasB && subtle.ConstantTimeCompare(want, j.b[:])&^reflected == 1
@@ -115,25 +117,23 @@ func desfireRndA(key, challenge block, a answer) block {
 // encrypt is one block of AES-128-CBC with the vector iv.
 func encrypt(key, iv, plain block) (out block) {
 	subtle.XORBytes(plain[:], plain[:], iv[:])
-	newAES(key).Encrypt(out[:], plain[:])
+	newAES(key[:]).Encrypt(out[:], plain[:])
 	return out
 }
 
 func decrypt(key, iv, sealed block) (out block) {
-	newAES(key).Decrypt(out[:], sealed[:])
+	newAES(key[:]).Decrypt(out[:], sealed[:])
 	subtle.XORBytes(out[:], out[:], iv[:])
 	return out
 }
 
-func newAES(key block) interface {
-	Encrypt(dst, src []byte)
-	Decrypt(dst, src []byte)
-} {
-	cipher, err := aes.NewCipher(key[:])
+// newAES takes a key of 16 or 32 bytes.
+func newAES(key []byte) cipher.Block {
+	block, err := aes.NewCipher(key)
 	if err != nil {
-		panic("advauth: AES refused a key of 16 bytes: " + err.Error())
+		panic("advauth: AES refused a key of its own length: " + err.Error())
 	}
-	return cipher
+	return block
 }
 
 func rotateLeft(b block) (out block) {
