@@ -35,6 +35,7 @@ type Bus struct {
 	embedded bool                   // the server runs in this process, with sync always
 	closed   chan struct{}          // closed when the connection has ended for good
 	layout   atomic.Pointer[Layout] // what Create or Open found; nil before
+	refusals refusals
 }
 
 // Connect reaches a server. The first attempt must succeed before ctx ends, or
@@ -78,9 +79,10 @@ func (b *Bus) Conn() *nats.Conn { return b.nc }
 func (b *Bus) JetStream() jetstream.JetStream { return b.js }
 
 // Directory is the key-value bucket DIRECTORY. It returns ErrNotCreated when
-// there is none.
+// there is none. Its Watch and WatchAll take no options and give deleted keys
+// too; its PurgeDeletes takes every marker away, whatever its age.
 func (b *Bus) Directory(ctx context.Context) (jetstream.KeyValue, error) {
-	kv, err := b.js.KeyValue(ctx, BucketDirectory)
+	kv, err := b.bucket(ctx, BucketDirectory, subjectBellDirectory)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return nil, fmt.Errorf("open the directory: %w", ErrNotCreated)
 	}
@@ -179,6 +181,9 @@ func connect(ctx context.Context, cfg ConnectConfig, extra []nats.Option) (*Bus,
 			if errors.Is(err, nats.ErrSlowConsumer) {
 				log.Debug("a follower is behind the live pages and reads them from the book") // see Follow
 				return
+			}
+			if b.refusals.heard(err) {
+				return // whoever asked says so
 			}
 			log.Warn("bus error", "error", err)
 		}),

@@ -12,6 +12,10 @@ var (
 	// ErrUnreachable: the bus did not answer. Nothing is known; try again later.
 	ErrUnreachable = errors.New("the bus does not answer")
 
+	// ErrNotPermitted: the server refuses it to this user. Another credential is
+	// needed; trying again gives the same answer.
+	ErrNotPermitted = errors.New("the bus does not permit it to this user")
+
 	// ErrExists: Create found a book. Open it instead.
 	ErrExists = errors.New("a book exists already")
 	// ErrNotCreated: Open found nothing. Check the setting; Create if it is right.

@@ -20,10 +20,14 @@ const (
 
 	streamBookPrefix      = "BOOK_"
 	streamDirectory       = "KV_" + BucketDirectory
+	streamKeys            = "KV_" + BucketKeys
 	subjectCommandPrefix  = "rollbook.command."
 	subjectBookPrefix     = "rollbook.book."
 	subjectLivePrefix     = "rollbook.live.book."
 	subjectAnnouncePrefix = "rollbook.writer."
+	// Below it the server names the keys of the directory that change, without
+	// their values.
+	subjectBellDirectory = "rollbook.live.directory."
 
 	subjectAllCommands = subjectCommandPrefix + "*.*"
 	subjectAllLive     = subjectLivePrefix + "*"
@@ -34,7 +38,10 @@ const (
 
 	apiStreamInfo     = "$JS.API.STREAM.INFO."
 	apiStreamPurge    = "$JS.API.STREAM.PURGE."
+	apiStreamCreate   = "$JS.API.STREAM.CREATE."
+	apiStreamList     = "$JS.API.STREAM.LIST"
 	apiDirectGet      = "$JS.API.DIRECT.GET."
+	apiMessageGet     = "$JS.API.STREAM.MSG.GET."
 	apiConsumerNext   = "$JS.API.CONSUMER.MSG.NEXT."
 	apiConsumerDelete = "$JS.API.CONSUMER.DELETE."
 	sysServerJSZ      = "$SYS.REQ.SERVER.PING.JSZ"
