@@ -180,11 +180,11 @@ func (e *Embedded) start(listen string) error {
 	if err := os.Remove(filepath.Join(e.dir, fileURL)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	operator, err := nkeyFile(filepath.Join(e.dir, fileOperator))
+	operator, err := KeyFile(filepath.Join(e.dir, fileOperator))
 	if err != nil {
 		return err
 	}
-	consumer, err := nkeyFile(filepath.Join(e.dir, fileConsumer))
+	consumer, err := KeyFile(filepath.Join(e.dir, fileConsumer))
 	if err != nil {
 		return err
 	}

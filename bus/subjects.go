@@ -29,6 +29,16 @@ const (
 	// their values.
 	subjectBellDirectory = "rollbook.live.directory."
 
+	// What other parts of the program put on the bus, and what rights.go knows of it.
+	streamSnapshots  = "SNAPSHOTS"
+	streamFeed       = "EVENTS"
+	subjectSnapshots = "rollbook.snapshot."
+	subjectFeed      = "rollbook.event."
+	subjectEngines   = "rollbook.engine."
+	subjectPods      = "rollbook.pod."
+	subjectDirectory = "$KV." + BucketDirectory + "."
+	subjectKeys      = "$KV." + BucketKeys + "."
+
 	subjectAllCommands = subjectCommandPrefix + "*.*"
 	subjectAllLive     = subjectLivePrefix + "*"
 	subjectAllAnnounce = subjectAnnouncePrefix + "*"
