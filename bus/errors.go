@@ -12,6 +12,9 @@ var (
 	// ErrUnreachable: the bus did not answer. Nothing is known; try again later.
 	ErrUnreachable = errors.New("the bus does not answer")
 
+	// ErrTLS: the server's certificate or ours is no good, or only one of the two
+	// sides wants TLS. The text says which; nothing gets better by trying again.
+	ErrTLS = errors.New("no secure connection to the bus")
 	// ErrNotPermitted: the server refuses it to this user. Another credential is
 	// needed; trying again gives the same answer.
 	ErrNotPermitted = errors.New("the bus does not permit it to this user")
