@@ -30,6 +30,8 @@ type serveSettings struct {
 	Lockout lockoutSettings `embed:"" prefix:"lockout-"`
 	Genesis genesisSettings `embed:"" prefix:"genesis-"`
 
+	BusListenTLS busListenTLS `embed:"" prefix:"bus-listen-"`
+
 	venueSettings `embed:""`
 }
 
@@ -85,6 +87,9 @@ func (s *serveSettings) check() error {
 	case s.Bus != "" && s.DeploymentKeyFile == "":
 		return refuse("usage", "--bus needs --deployment-key-file: all pods share one key")
 	}
+	if err := s.BusListenTLS.check(); err != nil {
+		return err
+	}
 	if err := s.checkLimits(); err != nil {
 		return err
 	}
@@ -126,10 +131,10 @@ func (s *serveSettings) address(above uint16) string {
 	return net.JoinHostPort(s.Host, strconv.Itoa(int(port)))
 }
 
-// busLeaves reports whether other machines can reach the embedded bus.
+// busLeaves reports whether other machines can reach the embedded bus in the clear.
 func (s *serveSettings) busLeaves() bool {
 	host, _, err := net.SplitHostPort(s.BusListen)
-	return s.Bus == "" && err == nil && !loopback(host)
+	return s.Bus == "" && s.BusListenTLS.Cert == "" && err == nil && !loopback(host)
 }
 
 // loopback reports whether nobody but this machine can reach the host.
