@@ -342,3 +342,54 @@ func TestTheFeedWithoutTheRightToMakeConsumers(t *testing.T) {
 	_, err = consumer.Open(t.Context())
 	want(t, err, bus.ErrNotPermitted)
 }
+
+// TestProbeFindsTheRightsAndChangesNothing compares what each role's user finds out about itself with the table, and
+// has a user who may everything do the same.
+func TestProbeFindsTheRightsAndChangesNothing(t *testing.T) {
+	l := startLocked(t)
+	engine := l.as(bus.RoleEngine)
+	appendPages(t, engine.Book(0), 0, 2)
+	js := l.as(bus.RoleOwner).JetStream()
+	for _, cfg := range []jetstream.StreamConfig{{Name: "SNAPSHOTS", Subjects: []string{"rollbook.snapshot.>"}}, {Name: "EVENTS", Subjects: []string{"rollbook.event.>"}}} {
+		_, err := js.CreateStream(t.Context(), cfg)
+		ok(t, err)
+	}
+	// What must still be there afterwards. A purge takes what is not JSON for "everything".
+	for _, subject := range []string{"rollbook.command.0.login", "rollbook.snapshot.0", "rollbook.event.0.u.ended", "$KV.DIRECTORY.user.u", "$KV.KEYS.k"} {
+		_, err := l.eye.Request(subject, []byte("stays"), 20*time.Second)
+		ok(t, err)
+	}
+	states := func() string {
+		var text strings.Builder
+		list := js.ListStreams(t.Context())
+		for info := range list.Info() {
+			fmt.Fprintf(&text, "%s %+v %d\n", info.Config.Name, info.State, info.State.Consumers)
+		}
+		ok(t, list.Err())
+		return text.String()
+	}
+	before := states()
+	for _, role := range bus.Roles() {
+		if role == bus.RoleSystem {
+			continue // may everything in an account where there is nothing
+		}
+		got, err := l.as(role).Probe(soon(t))
+		ok(t, err)
+		if want := bus.RightsOf(role, podVerbs); !slices.Equal(got, want) {
+			t.Errorf("%s finds\n%+v\nnot\n%+v", role, got, want)
+		}
+	}
+	eye, err := bus.Connect(t.Context(), bus.ConnectConfig{URL: strings.Replace(l.url, "://", "://eye:eye@", 1)})
+	ok(t, err)
+	defer eye.Close()
+	rights, err := eye.Probe(soon(t))
+	ok(t, err)
+	for _, r := range rights {
+		if !r.Has && r.Name != "ask the servers how they fare" {
+			t.Errorf("a user without bounds may not %s", r.Name)
+		}
+	}
+	if after := states(); after != before {
+		t.Errorf("the streams were\n%s\nand are\n%s", before, after)
+	}
+}

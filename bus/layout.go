@@ -90,7 +90,7 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 func (b *Bus) Open(ctx context.Context) (Layout, error) {
 	ctx, cancel := context.WithTimeout(ctx, createPatience)
 	defer cancel()
-	l, err := b.open(ctx)
+	l, err := b.open(ctx, true)
 	if err != nil {
 		return l, fmt.Errorf("open the book: %w", err)
 	}
@@ -98,7 +98,8 @@ func (b *Bus) Open(ctx context.Context) (Layout, error) {
 	return l, nil
 }
 
-func (b *Bus) open(ctx context.Context) (Layout, error) {
+// open looks at what is there; with mend it makes and changes what may be.
+func (b *Bus) open(ctx context.Context, mend bool) (Layout, error) {
 	if err := b.checkServer(); err != nil {
 		return Layout{}, err
 	}
@@ -129,8 +130,8 @@ func (b *Bus) open(ctx context.Context) (Layout, error) {
 			return Layout{}, err
 		}
 	}
-	for _, check := range []func(context.Context, Layout) error{b.openDirectory, b.openCommands} {
-		if err := check(ctx, l); err != nil && !errors.Is(err, ErrNotPermitted) {
+	for _, check := range []func(context.Context, Layout, bool) error{b.openDirectory, b.openCommands} {
+		if err := check(ctx, l, mend); err != nil && !errors.Is(err, ErrNotPermitted) {
 			return Layout{}, err
 		}
 	}
@@ -154,9 +155,12 @@ func unfinished(books map[string]*jetstream.StreamInfo) (l Layout, err error) {
 }
 
 // openCommands makes COMMANDS when it is missing and checks it when it is not.
-// A pod that has to wait for a writer to make it may come up meanwhile.
-func (b *Bus) openCommands(ctx context.Context, l Layout) error {
+// A pod, which has to wait for a writer to make it, comes up meanwhile.
+func (b *Bus) openCommands(ctx context.Context, l Layout, mend bool) error {
 	info, err := b.stream(ctx, StreamCommands)
+	if errors.Is(err, jetstream.ErrStreamNotFound) && !mend {
+		return fmt.Errorf("%w: %s is missing; the next writer to start makes it", ErrLayout, StreamCommands)
+	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		err = b.createCommands(ctx, l)
 		if err == nil {

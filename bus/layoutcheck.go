@@ -75,7 +75,7 @@ func checkCommands(cfg jetstream.StreamConfig) error {
 
 // openDirectory checks the directory. One that was made before the server named
 // its changes is told to, by whoever has the right to.
-func (b *Bus) openDirectory(ctx context.Context, l Layout) error {
+func (b *Bus) openDirectory(ctx context.Context, l Layout, mend bool) error {
 	info, err := b.stream(ctx, streamDirectory)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("%w: the bucket %s is missing", ErrLayout, BucketDirectory)
@@ -84,7 +84,7 @@ func (b *Bus) openDirectory(ctx context.Context, l Layout) error {
 		return err
 	}
 	cfg := info.Config
-	if cfg.RePublish == nil && b.embedded {
+	if cfg.RePublish == nil && b.embedded && mend {
 		if _, err := b.js.UpdateKeyValue(ctx, directoryConfig(l)); err != nil {
 			return fmt.Errorf("have the directory's changes named: %w", err)
 		}
