@@ -26,6 +26,9 @@ var (
 	// ErrUnfinished: a Create was cut short. Nothing is written yet: Create with
 	// the layout that Open gives beside this error completes it.
 	ErrUnfinished = errors.New("the book was not created to the end")
+	// ErrNoCommands: all is there but COMMANDS, which does not outlive a server that
+	// stands alone. The next writer to start makes it.
+	ErrNoCommands = errors.New("the command stream is missing: the next writer to start makes it")
 	// ErrLayout: what is there is not what a book must be. An operator has to
 	// look: nothing may be written to it.
 	ErrLayout = errors.New("the stored layout is not as it must be")

@@ -158,16 +158,18 @@ func (b *Bus) streamState(info *jetstream.StreamInfo) StreamState {
 	return s
 }
 
-// Inspect checks what Open checks and makes nothing: a missing COMMANDS is
-// ErrLayout here.
+// Inspect checks what Open checks and makes nothing: where COMMANDS is missing it
+// gives the layout with ErrNoCommands.
 func (b *Bus) Inspect(ctx context.Context) (Layout, error) {
 	ctx, cancel := context.WithTimeout(ctx, createPatience)
 	defer cancel()
 	l, err := b.open(ctx, false)
+	if err == nil || errors.Is(err, ErrNoCommands) {
+		b.layout.Store(&l)
+	}
 	if err != nil {
 		return l, fmt.Errorf("look at the book: %w", err)
 	}
-	b.layout.Store(&l)
 	return l, nil
 }
 

@@ -132,7 +132,7 @@ func (b *Bus) open(ctx context.Context, mend bool) (Layout, error) {
 	}
 	for _, check := range []func(context.Context, Layout, bool) error{b.openDirectory, b.openCommands} {
 		if err := check(ctx, l, mend); err != nil && !errors.Is(err, ErrNotPermitted) {
-			return Layout{}, err
+			return l, err
 		}
 	}
 	return l, nil
@@ -159,7 +159,7 @@ func unfinished(books map[string]*jetstream.StreamInfo) (l Layout, err error) {
 func (b *Bus) openCommands(ctx context.Context, l Layout, mend bool) error {
 	info, err := b.stream(ctx, StreamCommands)
 	if errors.Is(err, jetstream.ErrStreamNotFound) && !mend {
-		return fmt.Errorf("%w: %s is missing; the next writer to start makes it", ErrLayout, StreamCommands)
+		return ErrNoCommands
 	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		err = b.createCommands(ctx, l)

@@ -45,6 +45,13 @@ The route password of a cluster stands in each NAME.conf, and in route.password 
 var podVerbs = []session.Verb{session.VerbLogin, session.VerbRefresh, session.VerbLogout, session.VerbVerify, session.VerbTouch,
 	session.VerbIssueOneTime, session.VerbSetLifetimes}
 
+func podVerbNames() (names []string) {
+	for _, verb := range podVerbs {
+		names = append(names, string(verb))
+	}
+	return names
+}
+
 // Run prints or writes the configuration.
 func (c *busConfig) Run(context.Context) error {
 	cfg, err := c.config()
@@ -100,13 +107,10 @@ func (c *busConfig) print(to io.Writer, cfg bus.ServerConfig) error {
 
 // config is what the command line says, without the users whose seeds are to be made.
 func (c *busConfig) config() (bus.ServerConfig, error) {
-	cfg := bus.ServerConfig{Partitions: c.Partitions, StoreDir: c.StoreDir, MaxMemory: c.MaxMemory << 20, MaxFile: c.MaxFile << 30,
+	cfg := bus.ServerConfig{Partitions: c.Partitions, PodVerbs: podVerbNames(), StoreDir: c.StoreDir, MaxMemory: c.MaxMemory << 20, MaxFile: c.MaxFile << 30,
 		TLS: bus.ServerTLS{Cert: c.ServerCert, Key: c.ServerKey, CA: c.ServerCA, Verify: c.Verify}}
 	if c.MaxMemory < 0 || c.MaxMemory > 1<<30 || c.MaxFile < 0 || c.MaxFile > 1<<30 {
 		return cfg, refuse("usage", "--max-memory %d and --max-file %d: use MiB and GiB", c.MaxMemory, c.MaxFile)
-	}
-	for _, verb := range podVerbs {
-		cfg.PodVerbs = append(cfg.PodVerbs, string(verb))
 	}
 	names := c.Server
 	if len(names) == 0 {

@@ -26,6 +26,11 @@ type place struct {
 	BusTLS busTLS `embed:"" prefix:"bus-tls-"`
 }
 
+// keyFile says where the deployment key is.
+type keyFile struct {
+	DeploymentKeyFile string `help:"The file with the deployment key, 32 bytes or 64 hexadecimal digits, the same for all pods; required with --bus. Empty: deployment.key in the data directory, made once." placeholder:"FILE" type:"path" default:"" env:"ROLLBOOK_DEPLOYMENT_KEY_FILE"`
+}
+
 // dir is the data directory.
 func (p place) dir() (string, error) {
 	if p.Data != "" {

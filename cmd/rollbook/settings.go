@@ -13,14 +13,14 @@ import (
 
 // serveSettings are what `serve` can be told. Each says its default, its unit and what zero means.
 type serveSettings struct {
-	place `embed:""`
+	place   `embed:""`
+	keyFile `embed:""`
 
-	Host              string `help:"The address that the listeners bind to, but for the bus (--bus-listen): a name or an IP address. Let other machines in only with TLS: --tls-cert, or a proxy that has it." default:"127.0.0.1" env:"ROLLBOOK_HOST"`
-	PortBase          uint16 `help:"The TCP port of operations; Genesis is 4 above it, TraderEvolution 5, advAuth 6, Zenith 7, Nebula 8. 0: each listener takes a free port." default:"9060" placeholder:"N" env:"ROLLBOOK_PORT_BASE"`
-	BusListen         string `help:"Where the embedded bus listens for operator's commands and downstream readers, host:port; port 0 takes a free one. Empty: nowhere, and then operator's commands work only while the service does not run." default:"127.0.0.1:0" placeholder:"HOST:PORT" env:"ROLLBOOK_BUS_LISTEN"`
-	Partitions        int    `help:"How many partitions a new book gets, 1 to 64; fixed from then on, and checked at every start. 0: as stored, and 1 for a new book." default:"0" placeholder:"N" env:"ROLLBOOK_PARTITIONS"`
-	DeploymentKeyFile string `help:"The file with the deployment key, 32 bytes or 64 hexadecimal digits, the same for all pods; required with --bus. Empty: deployment.key in the data directory, made once." placeholder:"FILE" type:"path" default:"" env:"ROLLBOOK_DEPLOYMENT_KEY_FILE"`
-	AcceptLossWindow  bool   `help:"With --bus: write also when the servers acknowledge before the disk does, and so may forget sessions they promised. Default: no." env:"ROLLBOOK_ACCEPT_LOSS_WINDOW"`
+	Host             string `help:"The address that the listeners bind to, but for the bus (--bus-listen): a name or an IP address. Let other machines in only with TLS: --tls-cert, or a proxy that has it." default:"127.0.0.1" env:"ROLLBOOK_HOST"`
+	PortBase         uint16 `help:"The TCP port of operations; Genesis is 4 above it, TraderEvolution 5, advAuth 6, Zenith 7, Nebula 8. 0: each listener takes a free port." default:"9060" placeholder:"N" env:"ROLLBOOK_PORT_BASE"`
+	BusListen        string `help:"Where the embedded bus listens for operator's commands and downstream readers, host:port; port 0 takes a free one. Empty: nowhere, and then operator's commands work only while the service does not run." default:"127.0.0.1:0" placeholder:"HOST:PORT" env:"ROLLBOOK_BUS_LISTEN"`
+	Partitions       int    `help:"How many partitions a new book gets, 1 to 64; fixed from then on, and checked at every start. 0: as stored, and 1 for a new book." default:"0" placeholder:"N" env:"ROLLBOOK_PARTITIONS"`
+	AcceptLossWindow bool   `help:"With --bus: write also when the servers acknowledge before the disk does, and so may forget sessions they promised. Default: no." env:"ROLLBOOK_ACCEPT_LOSS_WINDOW"`
 
 	PasswordChecks int           `help:"How many passwords are hashed at the same time; each takes 19 MiB and a core. 0: the number of CPUs." default:"0" placeholder:"N" env:"ROLLBOOK_PASSWORD_CHECKS"`
 	PasswordQueue  int           `help:"How many logins may wait for their hash; more are told to come back. 0: 64 for each check." default:"0" placeholder:"N" env:"ROLLBOOK_PASSWORD_QUEUE"`
