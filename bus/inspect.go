@@ -13,9 +13,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// serversQuiet is how long after a server's answer no other one is awaited, when
+// serversPatience is how long all servers together may take to answer, and
+// serversQuiet how long after a server's answer no other one is awaited, when
 // it is not known how many there are.
-const serversQuiet = 300 * time.Millisecond
+const (
+	serversPatience = 3 * time.Second
+	serversQuiet    = 300 * time.Millisecond
+)
 
 // ServerState is how one server of the bus is set up and how it fares.
 type ServerState struct {
@@ -52,7 +56,7 @@ type Copy struct {
 }
 
 // Servers asks the servers of the bus how they fare, until those of the given
-// names have answered, or after a second. Without names it takes the answers of a
+// names have answered, or after three seconds. Without names it takes the answers of a
 // moment. ErrNotPermitted says that this user may not ask.
 func (b *Bus) Servers(ctx context.Context, names ...string) ([]ServerState, error) {
 	inbox := b.nc.NewInbox()
@@ -66,11 +70,11 @@ func (b *Bus) Servers(ctx context.Context, names ...string) ([]ServerState, erro
 	if err := b.nc.PublishRequest(sysServerJSZ, inbox, []byte(`{"config":true}`)); err != nil {
 		return nil, closedOr(err)
 	}
-	limited, cancel := context.WithTimeout(ctx, apiTimeout)
+	limited, cancel := context.WithTimeout(ctx, serversPatience)
 	defer cancel()
 	var servers []ServerState
 	for missing := len(names); len(names) == 0 || missing > 0; {
-		patience := apiTimeout
+		patience := serversPatience
 		if len(names) == 0 && len(servers) > 0 {
 			patience = serversQuiet
 		}

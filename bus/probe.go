@@ -130,9 +130,6 @@ func (b *Bus) probe(ctx context.Context, p probe) (bool, error) {
 	return !refused, nil
 }
 
-// refusedAs is the subject that a refusal names.
-func (p probe) refusedAs() string { return p.subject }
-
 // matches reports whether a subject with wildcards covers one without.
 func matches(pattern, subject string) bool {
 	want, got := strings.Split(pattern, "."), strings.Split(subject, ".")

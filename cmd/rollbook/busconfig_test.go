@@ -50,6 +50,13 @@ func TestPodsHaveTheirClientsCommands(t *testing.T) {
 // printed runs bus-config and starts the servers it describes; one of them is on each port.
 func printed(t *testing.T, servers int, more ...string) (dir, url string) {
 	t.Helper()
+	dir, url, _ = printedServers(t, servers, more...)
+	return dir, url
+}
+
+// printedServers is printed, with the servers themselves.
+func printedServers(t *testing.T, servers int, more ...string) (dir, url string, started []*server.Server) {
+	t.Helper()
 	dir = t.TempDir()
 	args := append([]string{"bus-config", "--out", dir, "--listen", "127.0.0.1", "--partitions", "2", "--max-memory", "128", "--max-file", "1"}, more...)
 	var urls []string
@@ -63,7 +70,7 @@ func printed(t *testing.T, servers int, more ...string) (dir, url string) {
 	if code := run(append(args, "--store-dir", store)); code != exitDone {
 		t.Fatalf("bus-config exits with %d", code)
 	}
-	started := make([]*server.Server, servers)
+	started = make([]*server.Server, servers)
 	for i := range servers {
 		path := filepath.Join(dir, fmt.Sprintf("nats-%d.conf", i))
 		text, err := os.ReadFile(path)
@@ -90,7 +97,7 @@ func printed(t *testing.T, servers int, more ...string) (dir, url string) {
 			t.Fatal("a server is not ready")
 		}
 	}
-	return dir, strings.Join(urls, ",")
+	return dir, strings.Join(urls, ","), started
 }
 
 // createBook makes the streams as the owner; a cluster takes some seconds to choose a leader before it can.
@@ -209,16 +216,21 @@ func fileWith(t *testing.T, text string) string {
 	return path
 }
 
-// startEngine runs the writers alone, as the engine.
-func startEngine(t *testing.T, dir, url string) {
+// startEngine runs the writers alone, as the engine, until stop is called or the test ends.
+func startEngine(t *testing.T, dir, url string) (stop func()) {
 	t.Helper()
 	b := connectAs(t, dir, url, "engine")
 	layout, err := b.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.CheckDurability(t.Context()); err != nil {
-		t.Errorf("the engine can not find out whether the servers sync: %v", err)
+	for end := time.Now().Add(time.Minute); ; {
+		if err = b.CheckDurability(t.Context()); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the engine can not find out whether the servers sync: %v", err)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -226,7 +238,9 @@ func startEngine(t *testing.T, dir, url string) {
 		w := newWriter(b, p, session.DefaultPolicies(), false, slog.New(slog.DiscardHandler), nil)
 		running.Go(func() { _ = w.Run(ctx) }) // its end is the test's
 	}
-	t.Cleanup(func() { cancel(); running.Wait() })
+	stop = func() { cancel(); running.Wait() }
+	t.Cleanup(stop)
+	return stop
 }
 
 // startPod runs the service on a bus elsewhere until the test ends; as an adapter without the writers. It gives the

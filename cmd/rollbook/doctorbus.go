@@ -109,12 +109,12 @@ func (e *examination) servers(ctx context.Context) {
 	case errors.Is(err, bus.ErrNotDurable):
 		e.add(finding{wrong, "sync", sentence(err), why, "set jetstream { sync_interval: always } on every server and reload it"})
 	default:
-		f := finding{warning, "sync", "whether acknowledged means on disk: " + sentence(err), why,
-			"run doctor with the engine's or the operator's credential, or look for sync_interval: always in each server's configuration"}
-		if e.unbounded {
-			f = finding{note, "sync", "the embedded bus of the running service always syncs; it cannot be asked from outside", "", ""}
+		if e.unbounded { // it runs in the service's process, and answers nobody else about itself
+			e.fine("sync", "acknowledged means on disk: the embedded bus always syncs")
+			break
 		}
-		e.add(f)
+		e.add(finding{warning, "sync", "whether acknowledged means on disk: " + sentence(err), why,
+			"run doctor with the engine's or the operator's credential, or look for sync_interval: always in each server's configuration"})
 	}
 	servers, err := e.bus.Servers(ctx)
 	if err != nil {
