@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"encoding/hex"
 	"hash/fnv"
 	"strconv"
 )
@@ -24,10 +25,12 @@ const (
 	subjectBookPrefix     = "rollbook.book."
 	subjectLivePrefix     = "rollbook.live.book."
 	subjectAnnouncePrefix = "rollbook.writer."
+	subjectPodPrefix      = "rollbook.pod."
 
 	subjectAllCommands = subjectCommandPrefix + "*.*"
 	subjectAllLive     = subjectLivePrefix + "*"
 	subjectAllAnnounce = subjectAnnouncePrefix + "*"
+	subjectAllPods     = subjectPodPrefix + "*"
 
 	// Outcomes are only ever sent to inboxes: see checkInbox.
 	inboxPrefix = "_INBOX."
@@ -87,6 +90,9 @@ func LiveSubject(p Partition) string { return subjectLivePrefix + p.String() }
 
 // AnnounceSubject is where the writer of p says that it lives.
 func AnnounceSubject(p Partition) string { return subjectAnnouncePrefix + p.String() }
+
+// PodSubject is where an adapter pod says that it lives.
+func PodSubject(id [16]byte) string { return subjectPodPrefix + hex.EncodeToString(id[:]) }
 
 // isToken reports whether s can stand as one token of a command subject:
 // lower-case letters, digits, '_' and '-', 1 to 64 of them.

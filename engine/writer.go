@@ -62,7 +62,9 @@ type Config struct {
 	// the writer need not listen for another before it starts.
 	Alone bool
 	// Now is the writer's clock. Nil: time.Now.
-	Now     func() time.Time
+	Now func() time.Time
+	// Leases ends the sessions of pods that are gone. Nil: nobody does.
+	Leases  *Leases
 	Log     *slog.Logger
 	Metrics *Metrics
 }
@@ -191,6 +193,14 @@ func (w *Writer) reign(ctx context.Context) error {
 		w.announce(announcing, w.epoch)
 	}()
 	defer func() { stop(); <-done }()
+	if w.cfg.Leases != nil {
+		watched, known := make(chan struct{}), w.state.Pods()
+		go func() {
+			defer close(watched)
+			w.watchPods(announcing, known)
+		}()
+		defer func() { stop(); <-watched }()
+	}
 	return w.write(ctx)
 }
 
