@@ -13,6 +13,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
+
+	"rollbook/adapters/repliestest"
 )
 
 var discard = slog.New(slog.DiscardHandler)
@@ -291,7 +293,7 @@ func TestFailedHandshakes(t *testing.T) {
 			t.Errorf("Connection: %s: %d %s", connection, r.status, r.raw)
 		}
 	}
-	if got := counted(t, h)["socket INVALID_MESSAGE"]; got != 5 {
+	if got := repliestest.Counts(t, "genesis", h.Metrics())["socket INVALID_MESSAGE"]; got != 5 {
 		t.Errorf("%v failed handshakes are counted", got)
 	}
 }
