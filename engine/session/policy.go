@@ -79,7 +79,7 @@ func DefaultPolicies() Policies {
 			Genesis: {Absolute: 30 * 24 * time.Hour, Idle: 7200 * time.Minute, AccessIdle: 30 * time.Minute,
 				Refreshable: true, MaxSessions: 5, OneTimeLifetime: 30 * time.Second},
 			TraderEvolution: {Absolute: 24 * time.Hour, AccessLifetime: 5 * time.Minute, RefreshLifetime: time.Hour,
-				Refreshable: true, Rotate: true, Grace: 10 * time.Second, OneTimeLifetime: 30 * time.Second},
+				Refreshable: true, Rotate: true, Grace: 10 * time.Second, OneTimeLifetime: 30 * time.Second, OneTimeTokens: 16},
 			AdvAuth: {Absolute: 20 * time.Second, OneTimeLifetime: 30 * time.Second},
 			Zenith: {Absolute: 24 * time.Hour, Idle: time.Hour, AccessLifetime: time.Hour,
 				Refreshable: true, OneTimeLifetime: 30 * time.Second},
