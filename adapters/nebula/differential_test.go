@@ -17,6 +17,7 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/lestrrat-go/jwx/v3/jwt"
 
+	"rollbook/adapters"
 	"rollbook/engine/session"
 )
 
@@ -122,7 +123,7 @@ func allOf(t *testing.T, own, foreign *rsa.PrivateKey, good string) *forger {
 
 // opens says whether createSession takes a token.
 func (d *desk) opens(token string) bool {
-	p, fault := decodePresented(render(map[string]string{"token": token}), true)
+	p, fault := decodePresented(adapters.RenderJSON(map[string]string{"token": token}), true)
 	if fault != nil {
 		return false
 	}
