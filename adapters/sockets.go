@@ -3,6 +3,7 @@ package adapters
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -161,8 +162,18 @@ func (m *MessageRate) Allow() bool {
 }
 
 // Abused reports whether so many messages over the limit came, one after the other, that the client does not mean to
-// slow down: 20 seconds' worth. Its socket is to be closed.
+// slow down: 20 seconds' worth.
 func (m *MessageRate) Abused() bool { return m.excess > 20*m.perSecond }
+
+// CloseAbused closes the socket when its limit is abused, and reports whether it did.
+func (m *MessageRate) CloseAbused(conn *websocket.Conn, log *slog.Logger) bool {
+	if !m.Abused() {
+		return false
+	}
+	log.Info("a socket was closed: it sends too much")
+	conn.Close(websocket.StatusPolicyViolation, "too many messages")
+	return true
+}
 
 // IsUpgrade reports whether a request asks for a socket (RFC 6455, 4.2.1).
 func IsUpgrade(r *http.Request) bool {

@@ -96,9 +96,7 @@ func (s *socket) run() {
 		if err != nil || s.take(data) != nil {
 			break
 		}
-		if s.limit.Abused() {
-			s.h.log.Info("a socket was closed: it sends too much")
-			s.conn.Close(websocket.StatusPolicyViolation, "too many messages")
+		if s.limit.CloseAbused(s.conn, s.h.log) {
 			break
 		}
 	}

@@ -25,7 +25,7 @@ func Ask(h http.Handler, method, path, body string) {
 	h.ServeHTTP(httptest.NewRecorder(), r)
 }
 
-// Talk opens a socket, sends one frame after the other, and awaits one reply to each.
+// Talk opens a socket, sends one frame after the other, and awaits the reply to each: there must be one, and no more.
 func Talk(t testing.TB, h http.Handler, path, subprotocol string, frames ...string) {
 	t.Helper()
 	server := httptest.NewServer(h)

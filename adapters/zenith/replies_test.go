@@ -62,7 +62,7 @@ func TestRepliesAreCounted(t *testing.T) {
 	}
 	repliestest.Ask(h, "GET", "/", "")
 	repliestest.Ask(h, "GET", "/Zenith", "")
-	repliestest.Talk(t, h, "/Zenith", subprotocol, `{"Controller":"Zenith","Topic":"ServerInfo","Action":"Sub"}`, `{"Controller":"Nowhere","Topic":"x","TransactionID":1}`,
+	repliestest.Talk(t, h, "/Zenith", subprotocol, `{"Controller":"Zenith","Topic":"ServerInfo","Action":"Sub"}`, `{"Controller":"Nowhere","Topic":"x"}`,
 		`{"Controller":"Auth","Topic":"AuthToken","TransactionID":1,"Data":{"Provider":"Bearer","AccessToken":"x"}}`,
 		`{"Controller":"Auth","Topic":"AuthCode","TransactionID":1}`, `{"Controller":"Auth","Topic":"QueryIdentify","TransactionID":1}`)
 	repliestest.Same(t, repliestest.Counts(t, "zenith", h.Metrics()), map[string]float64{"login ok": 1, "login Reject": 1,
@@ -80,7 +80,7 @@ func TestLabelsAreBounded(t *testing.T) {
 		word := strconv.FormatUint(random.Uint64(), 36)
 		repliestest.Ask(h, word, "/"+word, "")
 		repliestest.Ask(h, word, "/Zenith", "")
-		frames = append(frames, oneLogin(word), `{"Controller":"`+word+`","Topic":"x","TransactionID":1}`,
+		frames = append(frames, oneLogin(word), `{"Controller":"`+word+`","Topic":"x"}`,
 			`{"Controller":"Auth","Topic":"`+word+`","TransactionID":1}`, `{"Controller":"Auth","Topic":"`+word+`","Action":"`+word+`"}`,
 			`{"Controller":"Auth","Topic":"`+word+`","Action":"Sub","Confirm":false}`)
 	}

@@ -146,9 +146,7 @@ func (s *socket) take(kind websocket.MessageType, frame []byte) bool {
 	if !s.limit.Allow() {
 		code = tooMany
 	}
-	if s.limit.Abused() {
-		s.h.log.Info("a socket was closed: it sends too much")
-		s.conn.Close(websocket.StatusPolicyViolation, "too many messages")
+	if s.limit.CloseAbused(s.conn, s.h.log) {
 		return false
 	}
 	s.mu.Lock()
