@@ -5,6 +5,11 @@
 // projection has seen it (read your writes), and hands back what the adapter renders. A token that is only to be
 // checked never leaves the pod: it is hashed and looked up.
 //
+// On the way to the gate the venues share what is the same for all of them, each piece a type of its own: the bounds of an
+// HTTP exchange (exchange.go) and of a JSON object (object.go, depth.go), who may call from a browser (origins.go), the
+// sockets of a pod (sockets.go) and the sessions that linger when they are gone (linger.go), what is counted (replies.go)
+// and what is logged while the book is away (outage.go). What a venue says, and where it differs, stays with the venue.
+//
 // Invariants:
 //   - Passwords and tokens stay here: a command carries a verdict and hashes.
 //   - A refusal ([Refused]) is the domain's answer; an error means "not known", and is never rendered as a refusal.

@@ -245,7 +245,7 @@ func TestHostileTokens(t *testing.T) {
 	f.spellings()
 
 	accepted := func(token string) bool {
-		p, fault := decodePresented(render(map[string]string{"token": token}), true)
+		p, fault := decodePresented(adapters.RenderJSON(map[string]string{"token": token}), true)
 		if fault != nil {
 			return false
 		}

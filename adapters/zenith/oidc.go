@@ -107,8 +107,8 @@ func NewOIDC(cfg OIDCConfig, users Users) *OIDC {
 	if err := cfg.Validate(); err != nil {
 		panic("zenith: NewOIDC was given an invalid configuration: " + err.Error())
 	}
-	setDefault(&cfg.MaxAge, 5*time.Minute)
-	setDefault(&cfg.Timeout, 5*time.Second)
+	adapters.SetDefault(&cfg.MaxAge, 5*time.Minute)
+	adapters.SetDefault(&cfg.Timeout, 5*time.Second)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

@@ -39,7 +39,7 @@ func (passwords) Understand(_ context.Context, grant string) (adapters.Login, er
 	}
 	var name, password string
 	if strings.HasPrefix(strings.TrimSpace(text), "{") {
-		var fields object
+		var fields adapters.Object
 		if json.Unmarshal([]byte(text), &fields) != nil {
 			return adapters.Login{}, ErrGrant
 		}
