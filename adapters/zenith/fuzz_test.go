@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"rollbook/adapters"
 )
 
 // FuzzRespond answers any frames, one a line, as a socket does: every answer is an envelope of a request's controller
@@ -48,7 +50,7 @@ func FuzzRespond(f *testing.F) {
 				t.Fatalf("%q has %d answers", frame, len(list))
 			}
 			for _, e := range list {
-				text := raw(e)
+				text := adapters.RenderJSON(e)
 				subscriber := e.TransactionID == nil && (e.Controller == auth && e.Topic == identify.topic)
 				if !json.Valid(text) || e.Controller != r.controller && !subscriber {
 					t.Fatalf("%q is answered with %s", frame, text)
