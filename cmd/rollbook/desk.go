@@ -182,8 +182,8 @@ func openStore(ctx context.Context, b *bus.Bus, policy directory.PasswordPolicy)
 func newWriter(b *bus.Bus, p bus.Partition, policies session.Policies, alone bool, log *slog.Logger, metrics *engine.Metrics) *engine.Writer {
 	return engine.New(engine.Config{
 		Partition: p, Book: b.Book(p), Policies: policies, Alone: alone, Log: log, Metrics: metrics,
-		OpenIntake: func(ctx context.Context, incarnation int64, after uint64) (engine.Intake, error) {
-			intake, err := b.Intake(ctx, p, incarnation, after)
+		OpenIntake: func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {
+			intake, err := b.Intake(ctx, p, epoch, incarnation, after)
 			if err != nil {
 				return nil, err // and not a nil *bus.Intake in an interface that is not nil
 			}
