@@ -120,8 +120,8 @@ func newHouse(t *testing.T, change func(*session.Policies)) *house {
 		}
 	})
 	h.writer = h.runs(engine.New(engine.Config{Book: b.Book(0), Alone: true, Policies: h.policies, Log: slog.New(slog.DiscardHandler),
-		OpenIntake: func(ctx context.Context, incarnation int64, after uint64) (engine.Intake, error) {
-			return b.Intake(ctx, 0, incarnation, after)
+		OpenIntake: func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {
+			return b.Intake(ctx, 0, epoch, incarnation, after)
 		}}).Run)
 	return h
 }
