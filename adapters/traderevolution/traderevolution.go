@@ -33,7 +33,7 @@ type Gate interface {
 	Check(ctx context.Context, venue session.Venue, token string) (session.Live, adapters.Refused, error)
 	Verify(ctx context.Context, venue session.Venue, token string) (session.UserID, adapters.Refused, error)
 	IssueOneTime(ctx context.Context, venue session.Venue, user session.UserID, id session.SessionID, lifetime time.Duration,
-		form adapters.TokenForm) (string, adapters.Refused, error)
+		form adapters.TokenForm) (adapters.OneTime, adapters.Refused, error)
 	Lifetimes(ctx context.Context, venue session.Venue, change session.Lifetimes) (session.Lifetimes, adapters.Refused, error)
 	Profile(user session.UserID) session.Profile
 	Find(name string) (session.UserID, bool)
