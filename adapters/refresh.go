@@ -60,6 +60,9 @@ func (g *Gate) find(ctx context.Context, hash session.TokenHash) (session.Sessio
 }
 
 func (g *Gate) barrier(ctx context.Context) error {
+	if session.Seeded("unknown is called invalid") {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.Timeout)
 	defer cancel()
 	if err := g.cfg.Follower.Barrier(ctx); err != nil {

