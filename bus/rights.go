@@ -105,15 +105,15 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.readSnapshots()
 		r.readDirectory()
 		r.showKeys()
-		r.ask(subjectPods + "*")
-		r.hear(subjectEngines + "*")
+		r.ask(subjectAllPods)
+		r.hear(subjectAllEngines)
 	case RoleOperator:
 		r.command(nil)
 		r.readBooks(partitions)
 		r.readSnapshots()
 		r.readDirectory()
 		r.ask(subjectDirectory+">", apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys, apiStreamInfo+streamFeed)
-		r.hear(subjectEngines+"*", subjectPods+"*")
+		r.hear(subjectAllEngines, subjectAllPods)
 		r.askServers()
 	case RoleAuditor:
 		r.readBooks(partitions)
@@ -127,7 +127,7 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 // commands. It makes COMMANDS anew, which does not outlive a server that stands
 // alone, and no other stream.
 func (r *rights) write(partitions int) {
-	r.ask(subjectBookPrefix+"*", subjectAnnouncePrefix+"*", subjectSnapshots+">", subjectFeed+">", subjectEngines+"*", subjectPods+"*",
+	r.ask(subjectBookPrefix+"*", subjectAnnouncePrefix+"*", subjectSnapshots+">", subjectFeed+">", subjectAllEngines, subjectAllPods,
 		subjectCommandPrefix+"*.*", inboxPrefix+">",
 		"$JS.API.INFO", apiStreamInfo+"*", apiStreamList, "$JS.API.STREAM.NAMES", apiStreamCreate+StreamCommands,
 		apiStreamPurge+StreamCommands, apiStreamPurge+streamSnapshots,
@@ -139,7 +139,7 @@ func (r *rights) write(partitions int) {
 		r.askMany(apiDirectGet + BookStream(p))
 	}
 	r.askMany(apiDirectGet+streamSnapshots, apiDirectGet+streamSnapshots+".>", apiDirectGet+streamFeed, apiDirectGet+streamFeed+".>")
-	r.hear(subjectAllLive, subjectAllAnnounce, subjectEngines+"*", subjectPods+"*")
+	r.hear(subjectAllLive, subjectAllAnnounce, subjectAllEngines, subjectAllPods)
 	r.askServers()
 }
 

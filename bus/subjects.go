@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"encoding/hex"
 	"hash/fnv"
 	"strconv"
 )
@@ -25,6 +26,8 @@ const (
 	subjectBookPrefix     = "rollbook.book."
 	subjectLivePrefix     = "rollbook.live.book."
 	subjectAnnouncePrefix = "rollbook.writer."
+	subjectEnginePrefix   = "rollbook.engine."
+	subjectPodPrefix      = "rollbook.pod."
 	// Below it the server names the keys of the directory that change, without
 	// their values.
 	subjectBellDirectory = "rollbook.live.directory."
@@ -34,14 +37,14 @@ const (
 	streamFeed       = "EVENTS"
 	subjectSnapshots = "rollbook.snapshot."
 	subjectFeed      = "rollbook.event."
-	subjectEngines   = "rollbook.engine."
-	subjectPods      = "rollbook.pod."
 	subjectDirectory = "$KV." + BucketDirectory + "."
 	subjectKeys      = "$KV." + BucketKeys + "."
 
 	subjectAllCommands = subjectCommandPrefix + "*.*"
 	subjectAllLive     = subjectLivePrefix + "*"
 	subjectAllAnnounce = subjectAnnouncePrefix + "*"
+	subjectAllEngines  = subjectEnginePrefix + "*"
+	subjectAllPods     = subjectPodPrefix + "*"
 
 	// Outcomes are only ever sent to inboxes: see checkInbox.
 	inboxPrefix = "_INBOX."
@@ -54,6 +57,7 @@ const (
 	apiMessageGet     = "$JS.API.STREAM.MSG.GET."
 	apiConsumerNext   = "$JS.API.CONSUMER.MSG.NEXT."
 	apiConsumerDelete = "$JS.API.CONSUMER.DELETE."
+	ackPrefix         = "$JS.ACK."
 	sysServerJSZ      = "$SYS.REQ.SERVER.PING.JSZ"
 )
 
@@ -104,6 +108,12 @@ func LiveSubject(p Partition) string { return subjectLivePrefix + p.String() }
 
 // AnnounceSubject is where the writer of p says that it lives.
 func AnnounceSubject(p Partition) string { return subjectAnnouncePrefix + p.String() }
+
+// EngineSubject is where a process with writers says that it is there.
+func EngineSubject(id EngineID) string { return subjectEnginePrefix + id.String() }
+
+// PodSubject is where an adapter pod says that it lives.
+func PodSubject(id [16]byte) string { return subjectPodPrefix + hex.EncodeToString(id[:]) }
 
 // isToken reports whether s can stand as one token of a command subject:
 // lower-case letters, digits, '_' and '-', 1 to 64 of them.
