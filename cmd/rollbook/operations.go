@@ -135,8 +135,11 @@ func (h *house) register() {
 		return
 	}
 	h.registry.MustRegister(h.traffic.collectors()...)
+	for _, d := range h.doors {
+		h.registry.MustRegister(d.handler.Metrics())
+	}
 	h.registry.MustRegister(
-		h.genesis.Metrics(), h.follower,
+		h.follower,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_known_sessions",
 			Help: "Live sessions in this process's view of the book."}, func() float64 { return float64(h.sessions.Len()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_directory_users",
