@@ -57,7 +57,8 @@ func (g *Gate) Name(user session.UserID) string {
 	return name
 }
 
-// Watch gives a channel that is closed when the session ends, wherever that happens. stop releases it.
+// Watch gives a channel that is closed when the session ends, wherever that happens. stop releases it. A session that was
+// granted here and has not been seen by this pod yet, because it lags, is watched from its arrival on.
 func (g *Gate) Watch(id session.SessionID) (ended <-chan struct{}, stop func()) {
 	return g.cfg.Sessions.Watch(id)
 }

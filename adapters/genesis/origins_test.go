@@ -9,7 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/gorilla/websocket"
+	"rollbook/adapters"
+	"rollbook/adapters/adapterstest"
 )
 
 func TestOrigins(t *testing.T) {
@@ -84,8 +85,7 @@ func TestOwnOriginOverLoopback(t *testing.T) {
 		if got := response.Header.Get("Access-Control-Allow-Origin") == test.origin; got != test.ok {
 			t.Errorf("%s at %s: %v", test.origin, test.host, got)
 		}
-		conn, response, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(test.server.URL, "http"),
-			http.Header{"Host": {test.host}, "Origin": {test.origin}})
+		conn, response, err := adapterstest.Handshake(test.server, "", http.Header{"Host": {test.host}, "Origin": {test.origin}})
 		if (err == nil) != test.ok || !test.ok && response.StatusCode != http.StatusForbidden {
 			t.Errorf("socket from %s at %s: %v", test.origin, test.host, err)
 		}
@@ -99,7 +99,7 @@ func TestOwnOriginOverLoopback(t *testing.T) {
 	request.Header.Set("Origin", "https://rollbook.example")
 	for at, want := range map[string]bool{"192.0.2.1": true, "127.0.0.1": false, "::1": false} {
 		ctx := context.WithValue(t.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.ParseIP(at)})
-		if got := newOrigins(nil).permits(request.WithContext(ctx)); got != want {
+		if got := adapters.NewOrigins(adapters.OriginRules{}).Permits(request.WithContext(ctx)); got != want {
 			t.Errorf("at %s: %v", at, got)
 		}
 	}

@@ -96,9 +96,9 @@ func (b *bent) Verify(ctx context.Context, v session.Venue, token string) (sessi
 }
 
 func (b *bent) IssueOneTime(ctx context.Context, v session.Venue, user session.UserID, id session.SessionID, lifetime time.Duration,
-	form adapters.TokenForm) (string, adapters.Refused, error) {
+	form adapters.TokenForm) (adapters.OneTime, adapters.Refused, error) {
 	if refused, err, no := b.says(); no {
-		return "", refused, err
+		return adapters.OneTime{}, refused, err
 	}
 	return b.Gate.IssueOneTime(ctx, v, user, id, lifetime, form)
 }

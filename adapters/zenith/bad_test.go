@@ -14,6 +14,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"rollbook/adapters"
 	"rollbook/adapters/adapterstest"
 )
 
@@ -88,7 +89,7 @@ func TestMalformedFrames(t *testing.T) {
 	}
 	logIn(t, conn)
 	conn.Close()
-	eventually(t, "the sockets go", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.sockets == 0 })
+	eventually(t, "the sockets go", func() bool { return h.sockets.Open() == 0 })
 }
 
 // kinds are the answers to a frame, the gravest last.
@@ -194,8 +195,8 @@ func FuzzDecodeEnvelope(f *testing.F) {
 			t.Fatalf("out of bounds: %+v", r)
 		}
 		for _, e := range r.failed(code) {
-			if !json.Valid(raw(e)) {
-				t.Fatalf("the answer is %s", raw(e))
+			if !json.Valid(adapters.RenderJSON(e)) {
+				t.Fatalf("the answer is %s", adapters.RenderJSON(e))
 			}
 		}
 	})

@@ -376,7 +376,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		for conn.WriteMessage(websocket.TextMessage, []byte(`{"Topic":"QueryConfigure","TransactionID":1}`)) == nil {
 		}
 	}()
-	eventually(t, "the socket goes", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.sockets == 0 })
+	eventually(t, "the socket goes", func() bool { return h.sockets.Open() == 0 })
 	if err := h.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}

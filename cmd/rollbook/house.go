@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rollbook/adapters"
-	"rollbook/adapters/genesis"
 	"rollbook/adapters/nebula"
 	"rollbook/bus"
 	"rollbook/engine"
@@ -47,10 +46,9 @@ type house struct {
 	resources *resources.Index
 	directory *directory.Directory
 	gate      *adapters.Gate
-	genesis   *genesis.Handler // made whether it is served or not
-	nebula    *nebula.Handler  // nil when it is not served
-	board     *signingBoard    // nil when Nebula is not served
-	key       [32]byte         // the deployment key
+	nebula    *nebula.Handler // nil when it is not served
+	board     *signingBoard   // nil when Nebula is not served
+	key       [32]byte        // the deployment key
 	demoKeys  map[session.Venue]shownKey
 
 	registry *prometheus.Registry

@@ -13,12 +13,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"rollbook/journeys/portstest"
 )
 
 func TestMain(m *testing.M) {
@@ -45,7 +46,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {
-			base, other := freeBase(t), freeBase(t)
+			base, other := portstest.Take(t), portstest.Take(t)
 			env.Setenv("BASE", strconv.Itoa(base))
 			env.Setenv("OPERATIONS", fmt.Sprintf("http://127.0.0.1:%d", base+portOperations))
 			env.Setenv("GENESIS", fmt.Sprintf("http://127.0.0.1:%d", base+portGenesis))
@@ -65,34 +66,6 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"take": take, "occupy": occupy, "terminate": terminate},
 	})
-}
-
-// nextBase keeps scripts that run at the same time apart.
-var nextBase atomic.Int32
-
-// freeBase finds a port base whose ports nobody has.
-func freeBase(t *testing.T) int {
-	for range 200 {
-		base := 20000 + (os.Getpid()*37+int(nextBase.Add(1))*16)%30000
-		taken := false
-		for above := range portLast + 2 {
-			taken = taken || !free(base+above)
-		}
-		if !taken {
-			return base
-		}
-	}
-	t.Fatal("no free ports")
-	return 0
-}
-
-func free(port int) bool {
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return false
-	}
-	l.Close()
-	return true
 }
 
 // occupy has a port of this machine taken until the script ends.

@@ -114,8 +114,11 @@ func newOperations(s *status, registry *prometheus.Registry) http.Handler {
 // register puts what the parts count into the registry.
 func (h *house) register() {
 	h.registry.MustRegister(h.traffic.collectors()...)
+	for _, d := range h.doors {
+		h.registry.MustRegister(d.handler.Metrics())
+	}
 	h.registry.MustRegister(
-		h.genesis.Metrics(), h.follower, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		h.follower, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_known_sessions",
 			Help: "Live sessions in this process's view of the book."}, func() float64 { return float64(h.sessions.Len()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_directory_users",

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"net"
 	"strconv"
 	"time"
 
 	"rollbook/adapters/genesis"
 	"rollbook/bus"
-	"rollbook/engine/session"
 )
 
 // serveSettings are what `serve` can be told. Each says its default, its unit and what zero means.
@@ -33,16 +31,7 @@ type serveSettings struct {
 	venueSettings `embed:""`
 }
 
-// lockoutSettings are [session.Lockout].
-type lockoutSettings struct {
-	Threshold  uint32        `help:"Consecutive failed logins after which an account is locked for a while. 0: 5." default:"5" placeholder:"N" env:"ROLLBOOK_LOCKOUT_THRESHOLD"`
-	FirstDelay time.Duration `help:"The first lock's length; each further failure doubles it. 0: 30s." default:"30s" placeholder:"TIME" env:"ROLLBOOK_LOCKOUT_FIRST_DELAY"`
-	MaxDelay   time.Duration `help:"The longest lock that opens by itself. 0: 1h." default:"1h" placeholder:"TIME" env:"ROLLBOOK_LOCKOUT_MAX_DELAY"`
-	Hard       uint32        `help:"Consecutive failed logins after which only an operator unlocks. 0: 100." default:"100" placeholder:"N" env:"ROLLBOOK_LOCKOUT_HARD"`
-	Forget     time.Duration `help:"How long after the last failed login the count is dropped. 0: 24h." default:"24h" placeholder:"TIME" env:"ROLLBOOK_LOCKOUT_FORGET"`
-}
-
-// genesisSettings are the Genesis listener's: [genesis.Config], and its [session.Policy].
+// genesisSettings are the Genesis listener's: [genesis.Config], and its policy.
 type genesisSettings struct {
 	StrictStatus   bool          `help:"Give refusals the HTTP status that their STATUS_CODE names; browser clients then lose the error code. Default: no, refusals come as 200." env:"ROLLBOOK_GENESIS_STRICT_STATUS"`
 	Cookies        bool          `help:"Put tokens into HttpOnly cookies and blank them in bodies. Default: no." env:"ROLLBOOK_GENESIS_COOKIES"`
@@ -54,11 +43,7 @@ type genesisSettings struct {
 	MessageRate    int           `help:"How many messages a second one socket may send. 0: 50." default:"50" placeholder:"N" env:"ROLLBOOK_GENESIS_MESSAGE_RATE"`
 	MaxSockets     int           `help:"How many sockets may be open. 0: 20000." default:"20000" placeholder:"N" env:"ROLLBOOK_GENESIS_MAX_SOCKETS"`
 
-	Absolute    time.Duration `help:"How long a session lives at the most, however active. 0 is refused: there must be a limit." default:"720h" placeholder:"TIME" env:"ROLLBOOK_GENESIS_ABSOLUTE"`
-	Idle        time.Duration `help:"How long after its last use a session ends; until then its refresh token is good. 0: no such limit." default:"120h" placeholder:"TIME" env:"ROLLBOOK_GENESIS_IDLE"`
-	AccessIdle  time.Duration `help:"How long after its last use a session has to be refreshed. 0: no such limit." default:"30m" placeholder:"TIME" env:"ROLLBOOK_GENESIS_ACCESS_IDLE"`
-	MaxSessions int           `help:"How many live sessions one user may have, at most 500. 0: 500." default:"5" placeholder:"N" env:"ROLLBOOK_GENESIS_MAX_SESSIONS"`
-	EvictOldest bool          `help:"End the oldest session when there are too many. Default: no, the login is refused." env:"ROLLBOOK_GENESIS_EVICT_OLDEST"`
+	genesisPolicy `embed:""`
 }
 
 // Where the listeners are above the port base; venues.go has the other venues'.
@@ -85,36 +70,13 @@ func (s *serveSettings) check() error {
 	case s.Bus != "" && s.DeploymentKeyFile == "":
 		return refuse("usage", "--bus needs --deployment-key-file: all pods share one key")
 	}
-	if err := s.checkLimits(); err != nil {
+	if err := s.checkPolicies(); err != nil {
 		return err
-	}
-	if err := s.policies().Validate(); err != nil {
-		return refuse("usage", "%w", err)
 	}
 	if err := s.genesisConfig().Validate(); err != nil {
 		return refuse("usage", "genesis: %w", err)
 	}
 	return s.venueSettings.check()
-}
-
-// checkLimits refuses limits that no operator means, though the engine could keep them: such as lock everybody out.
-func (s *serveSettings) checkLimits() error {
-	for name, limit := range map[string]time.Duration{"absolute": s.Genesis.Absolute, "idle": s.Genesis.Idle, "access-idle": s.Genesis.AccessIdle} {
-		if limit > 0 && limit < time.Second {
-			return refuse("usage", "--genesis-%s %s is less than a second: nobody could use such a session", name, limit)
-		}
-	}
-	// Zero is the default here too.
-	usual, l := session.DefaultPolicies().Lockout, s.Lockout
-	threshold, hard := cmp.Or(l.Threshold, usual.Threshold), cmp.Or(l.Hard, usual.Hard)
-	first, longest := cmp.Or(l.FirstDelay, usual.FirstDelay), cmp.Or(l.MaxDelay, usual.MaxDelay)
-	switch {
-	case hard < threshold:
-		return refuse("usage", "--lockout-hard %d is below --lockout-threshold %d: every lock would be for an operator to undo", hard, threshold)
-	case first > longest:
-		return refuse("usage", "--lockout-first-delay %s is longer than --lockout-max-delay %s", first, longest)
-	}
-	return nil
 }
 
 // address is where a listener binds, by its distance from the port base.
@@ -136,17 +98,6 @@ func (s *serveSettings) busLeaves() bool {
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// policies are the defaults of every venue with this operator's changes.
-func (s *serveSettings) policies() session.Policies {
-	policies := session.DefaultPolicies()
-	l, g := s.Lockout, s.Genesis
-	policies.Lockout = session.Lockout{Threshold: l.Threshold, FirstDelay: l.FirstDelay, MaxDelay: l.MaxDelay, Hard: l.Hard, Forget: l.Forget}
-	p := policies.Venues[session.Genesis]
-	p.Absolute, p.Idle, p.AccessIdle, p.MaxSessions, p.EvictOldest = g.Absolute, g.Idle, g.AccessIdle, g.MaxSessions, g.EvictOldest
-	policies.Venues[session.Genesis] = p
-	return policies
 }
 
 func (s *serveSettings) genesisConfig() genesis.Config {

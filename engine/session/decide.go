@@ -234,50 +234,6 @@ func (s *State) decideExpire(now Instant) ([]Event, Reply) {
 	return events, Reply{}
 }
 
-// decideVerify redeems a one-time token. Unknown, expired and used are one answer.
-func (s *State) decideVerify(c *Verify, now Instant) ([]Event, Reply) {
-	t := s.oneTime[c.Token]
-	if t == nil || t.user != c.User || t.venue != c.Venue || now >= t.until {
-		return refuse(InvalidToken)
-	}
-	if t.session != (SessionID{}) {
-		if l := s.sessions[t.session]; l == nil || now >= l.Deadline() {
-			return refuse(InvalidToken)
-		}
-	}
-	if u := s.users[t.user]; u == nil || !u.registered || u.disabled {
-		return refuse(InvalidToken)
-	}
-	return []Event{&OneTimeRedeemed{Header: Header{now, t.user}, Venue: t.venue, Token: c.Token}}, Reply{}
-}
-
-func (s *State) decideIssue(c *IssueOneTime, now Instant) ([]Event, Reply) {
-	policy, known := s.policy(c.Venue)
-	if !known || c.Token == (TokenHash{}) || c.Lifetime < 0 || c.Lifetime > MaxOneTime {
-		return refuse(InvalidCommand)
-	}
-	u := s.users[c.User]
-	switch {
-	case u == nil || !u.registered:
-		return refuse(UnknownUser)
-	case u.disabled:
-		return refuse(Disabled)
-	case s.oneTime[c.Token] != nil:
-		return refuse(AlreadyExists)
-	}
-	if c.Session != (SessionID{}) {
-		if l := s.sessions[c.Session]; l == nil || l.User != c.User || now >= l.Deadline() {
-			return refuse(UnknownSession)
-		}
-	}
-	lifetime := policy.OneTimeLifetime
-	if c.Lifetime > 0 {
-		lifetime = c.Lifetime
-	}
-	return []Event{&OneTimeIssued{Header: Header{now, c.User}, Venue: c.Venue, Session: c.Session, Token: c.Token,
-		Until: now.Add(lifetime)}}, Reply{}
-}
-
 func refuse(r Refusal) ([]Event, Reply) { return nil, Reply{Refusal: r} }
 
 // liveAt lists the user's sessions at a venue whose deadline has not passed, the oldest first.

@@ -194,10 +194,11 @@ type SessionsRevoked struct {
 // OneTimeIssued: a token that can be redeemed once, before Until.
 type OneTimeIssued struct {
 	Header
-	Venue   Venue
-	Session SessionID // zero: for the user; otherwise it dies with the session
-	Token   TokenHash
-	Until   Instant
+	Venue    Venue
+	Session  SessionID // zero: for the user; otherwise it dies with the session
+	Token    TokenHash
+	Until    Instant
+	Replaced []TokenHash // the user's oldest ones, dead from here on: there is room for so many
 }
 
 // OneTimeRedeemed: the token is used up.
@@ -346,6 +347,7 @@ func (x *OneTimeIssued) fields(c *coder) {
 	c.id((*[16]byte)(&x.Session))
 	c.hash(&x.Token)
 	c.instant(&x.Until)
+	list(c, &x.Replaced, func(hash *TokenHash, c *coder) { c.hash(hash) })
 }
 
 func (x *OneTimeRedeemed) fields(c *coder) {

@@ -16,6 +16,8 @@ type Reply struct {
 	Count uint64
 	// Lifetimes are, after SetLifetimes, those of the venue's tokens from now on.
 	Lifetimes Lifetimes
+	// Until is, after IssueOneTime, the first instant at which the token cannot be redeemed any more.
+	Until Instant
 }
 
 func (r *Reply) fields(c *coder) {
@@ -26,6 +28,7 @@ func (r *Reply) fields(c *coder) {
 	c.uint(&r.Count)
 	c.group(r.Session.fields)
 	c.group(r.Lifetimes.fields)
+	c.instant(&r.Until)
 }
 
 func (s *Session) fields(c *coder) {
@@ -81,6 +84,8 @@ func (s *State) Recall(events []Event) Reply {
 			}
 		case *SessionsRevoked:
 			r.Count = e.Count
+		case *OneTimeIssued:
+			r.Until = e.Until
 		case *OneTimeRedeemed:
 			r.User = e.User
 		case *LifetimesSet:

@@ -2,6 +2,7 @@ package session
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 )
 
@@ -21,13 +22,13 @@ type State struct {
 	sessions  map[SessionID]*live
 	deadlines deadlines // the live sessions, the first to expire on top
 	oneTime   map[TokenHash]*oneTime
+	lapses    lapses // the one-time tokens, the first to pass its deadline on top
 	resources map[ResourceName]Resource
 	lifetimes map[Venue]Lifetimes   // that were set; zero: as the policy says
 	nonces    map[TokenHash]Instant // used, and when
 
 	ended     map[SessionID]Instant // when: sessions that ended lately
 	endings   []SessionID           // the keys of ended, in order of time
-	issued    []TokenHash           // the keys of oneTime, in order of time; redeemed ones may linger
 	used      []TokenHash           // the keys of nonces, in order of time
 	strangers []stranger            // unregistered users with failures, roughly in order of time
 }
@@ -42,21 +43,14 @@ type user struct {
 	lastFailure Instant
 	lockedUntil Instant
 	lastLogin   Instant
-	sessions    []*live // in order of their start
+	sessions    []*live    // in order of their start
+	open        []*oneTime // one-time tokens, in order of their issue
 }
 
 // live is a session that has not ended, and its place among the deadlines.
 type live struct {
 	Session
 	place int
-}
-
-// oneTime is a one-time token that has not been redeemed.
-type oneTime struct {
-	user    UserID
-	session SessionID
-	venue   Venue
-	until   Instant
 }
 
 // stranger is an unregistered user, and when to think of forgetting it next, less [strangeness].
@@ -129,10 +123,9 @@ func (s *State) Apply(event Event) {
 			}
 		}
 	case *OneTimeIssued:
-		s.oneTime[e.Token] = &oneTime{user: e.User, session: e.Session, venue: e.Venue, until: e.Until}
-		s.issued = append(s.issued, e.Token)
+		s.applyIssued(e)
 	case *OneTimeRedeemed:
-		delete(s.oneTime, e.Token)
+		s.close(e.Token)
 	case *ResourceDefined:
 		s.resources[e.Resource.Name] = e.Resource
 	case *ResourceRemoved:
@@ -220,6 +213,11 @@ func (s *State) end(id SessionID) {
 			break
 		}
 	}
+	for _, t := range slices.Clone(u.open) {
+		if t.session == id {
+			s.close(t.token)
+		}
+	}
 	s.ended[id] = s.clock
 	s.endings = append(s.endings, id)
 }
@@ -234,19 +232,14 @@ func (s *State) forget() {
 		delete(s.nonces, s.used[0])
 		s.used = s.used[1:]
 	}
-	for len(s.issued) > 0 {
-		t := s.oneTime[s.issued[0]]
-		if t != nil && t.until > s.clock {
-			break
-		}
-		delete(s.oneTime, s.issued[0])
-		s.issued = s.issued[1:]
+	for len(s.lapses) > 0 && s.lapses[0].until <= s.clock {
+		s.close(s.lapses[0].token)
 	}
 	for len(s.strangers) > 0 && s.strangers[0].since.Add(strangeness) <= s.clock {
 		next := s.strangers[0]
 		s.strangers = s.strangers[1:]
 		switch u := s.users[next.user]; {
-		case u == nil || u.registered || u.lockedUntil == Forever || len(u.sessions) > 0:
+		case u == nil || u.registered || u.lockedUntil == Forever || len(u.sessions)+len(u.open) > 0:
 		case u.lastFailure.Add(strangeness) > s.clock:
 			s.strangers = append(s.strangers, stranger{next.user, u.lastFailure})
 		default:

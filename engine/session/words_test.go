@@ -129,6 +129,8 @@ func TestPoliciesAreChecked(t *testing.T) {
 		"a minute":          func(_ *Policies, p *Policy) { p.Grace = time.Minute + 1 },
 		"max_sessions":      func(_ *Policies, p *Policy) { p.MaxSessions = MaxSessionsPerUser + 1 },
 		"between 0 and":     func(_ *Policies, p *Policy) { p.MaxSessions = -1 },
+		"one_time_tokens":   func(_ *Policies, p *Policy) { p.OneTimeTokens = MaxOneTimeTokens + 1 },
+		"and 500":           func(_ *Policies, p *Policy) { p.OneTimeTokens = -1 },
 		"rotate":            func(_ *Policies, p *Policy) { p.Refreshable = false },
 		"lockout":           func(all *Policies, _ *Policy) { all.Lockout.FirstDelay = -1 },
 		"delay":             func(all *Policies, _ *Policy) { all.Lockout.MaxDelay = -1 },
