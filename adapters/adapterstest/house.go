@@ -2,6 +2,7 @@ package adapterstest
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -97,7 +98,10 @@ func (h *House) start() {
 		config.Listen = "127.0.0.1:0"
 	}
 	var err error
-	h.server, err = bus.StartEmbedded(config)
+	Eventually(h.t, "the bus has its directory", func() bool {
+		h.server, err = bus.StartEmbedded(config)
+		return !errors.Is(err, bus.ErrDataDirInUse) // it is tried for 100 ms, which a busy machine may not give it
+	})
 	Must(h.t, err)
 	if h.door != nil {
 		h.door.leadTo(h.server.URL())
