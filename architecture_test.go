@@ -52,6 +52,7 @@ var rules = []struct {
 	{"metrics are no globals", brokenMetrics},
 	{"the language is pure", brokenPurity},
 	{"no machine paths, no loose marks", brokenTexts},
+	{"a corpus for each fuzz target", brokenCorpora},
 }
 
 func TestArchitecture(t *testing.T) {

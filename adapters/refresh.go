@@ -34,7 +34,7 @@ func (g *Gate) Refresh(ctx context.Context, r Refresh) (Grant, Refused, error) {
 	}
 	reply, err := g.submit(ctx, s.User, &session.Refresh{
 		User: s.User, Venue: r.Venue, Session: s.ID, Presented: presented,
-		Handle: next.handle, Access: session.HashToken(next.access), Refresh: session.HashToken(next.refresh),
+		Handle: next.handle, Access: session.HashToken(next.access), Refresh: session.HashToken(next.refresh), Pod: g.cfg.Pod,
 	})
 	if err != nil {
 		return Grant{}, Refused{}, err

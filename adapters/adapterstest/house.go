@@ -142,8 +142,8 @@ func (h *House) StartWriters() {
 		p := bus.Partition(n)
 		h.writers = append(h.writers, Runs(h.t, engine.New(engine.Config{
 			Partition: p, Book: h.Bus.Book(p), Alone: true, Policies: h.Policies, Now: h.Now, Log: Discard,
-			OpenIntake: func(ctx context.Context, incarnation int64, after uint64) (engine.Intake, error) {
-				intake, err := h.Bus.Intake(ctx, p, incarnation, after)
+			OpenIntake: func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {
+				intake, err := h.Bus.Intake(ctx, p, epoch, incarnation, after)
 				if err != nil {
 					return nil, err // and not a nil *bus.Intake in an interface that is not nil
 				}

@@ -59,7 +59,7 @@ func TestPoliciesAreSettings(t *testing.T) {
 			p := want.Venues[venue]
 			change(&p)
 			want.Venues[venue] = p
-			if err := s.check(); err != nil {
+			if err := s.check(everything); err != nil {
 				t.Errorf("%s: %v", arg, err)
 			}
 			if diff := cmp.Diff(want, s.policies()); diff != "" {
@@ -109,7 +109,7 @@ func TestPoliciesAreHeldToSense(t *testing.T) {
 		"--lockout-forget=25h":                          "lockout",
 		"--lockout-hard=4":                              "--lockout-hard 4",
 	} {
-		err := parsed(t, strings.Fields(args)...).check()
+		err := parsed(t, strings.Fields(args)...).check(everything)
 		var no *refused
 		if !errors.As(err, &no) || no.code != "usage" || !strings.Contains(err.Error(), word) {
 			t.Errorf("%s: %v", args, err)

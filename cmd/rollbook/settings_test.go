@@ -62,7 +62,7 @@ func TestDefaultsAreTheDomainsOwn(t *testing.T) {
 	if _, err := parserOf(t, &c).Parse([]string{"serve"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Serve.check(); err != nil {
+	if err := c.Serve.check(everything); err != nil {
 		t.Fatal(err)
 	}
 	got, want := c.Serve.policies(), session.DefaultPolicies()
