@@ -20,6 +20,7 @@ package adapters
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -119,6 +120,11 @@ type Config struct {
 	Checks int
 	// Queue is how many logins may wait for their hash; more are refused with [ErrBusy]. Zero: 64 for each check.
 	Queue int
+	// Pod names this life of the pod. Zero: a new one.
+	Pod session.PodID
+	// Announce says that the pod lives: what it does not say for the time of a lease is taken for its death, and its
+	// clients' bound sessions end. Nil: nobody is told.
+	Announce func(session.PodID) error
 	// Timeout bounds how long a command's outcome is awaited. Zero: 5 s.
 	Timeout time.Duration
 	// Now is the pod's clock. Nil: time.Now.
@@ -151,6 +157,9 @@ func NewGate(cfg Config) *Gate {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Pod == (session.PodID{}) {
+		_, _ = rand.Read(cfg.Pod[:]) // never fails
 	}
 	return &Gate{
 		cfg: cfg, checks: make(chan struct{}, cfg.Checks), queue: make(chan struct{}, cfg.Queue+cfg.Checks),
@@ -204,7 +213,7 @@ func (g *Gate) ask(ctx context.Context, p bus.Partition, cmd session.Command) (s
 	if err != nil {
 		return session.Reply{}, bus.Position{}, fmt.Errorf("%w: %s: %w", ErrUnavailable, cmd.Verb(), err)
 	}
-	if answer.Position != (bus.Position{}) {
+	if answer.Position != (bus.Position{}) && !session.Seeded("own writes are not awaited") {
 		// The outcome is on disk. If this pod cannot follow in time it answers all the same: what it then does not
 		// know it will not call invalid.
 		if err := g.cfg.Follower.Await(ctx, answer.Position); err != nil {

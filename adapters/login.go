@@ -78,6 +78,9 @@ func (g *Gate) open(ctx context.Context, r Login, credential session.Credential)
 		Credential: credential.Generation, Session: id, Access: session.HashToken(grant.Access),
 		Bound: r.Bound, Scopes: r.Scopes, Nonce: r.Nonce,
 	}
+	if r.Bound {
+		cmd.Pod = g.cfg.Pod
+	}
 	if !r.Until.IsZero() && r.Until.Before(session.Forever.Time()) { // an issuer may write the year 9999
 		cmd.Until = session.At(r.Until)
 	}

@@ -11,7 +11,12 @@ import (
 
 func TestSocketsAreBoundedAndJoined(t *testing.T) {
 	s := adapters.NewSockets(2)
-	if !s.Admit() || !s.Admit() || s.Admit() || s.Open() != 2 {
+	for i, want := range []bool{true, true, false} {
+		if s.Admit() != want {
+			t.Errorf("socket %d of 2: not %v", i+1, want)
+		}
+	}
+	if s.Open() != 2 {
 		t.Errorf("%d sockets are open of 2", s.Open())
 	}
 	s.Dismiss()
@@ -40,8 +45,10 @@ func TestSocketsAreBoundedAndJoined(t *testing.T) {
 
 func TestMessageRate(t *testing.T) {
 	m := adapters.NewMessageRate(1)
-	if !m.Allow() || !m.Allow() || m.Abused() {
-		t.Error("a burst of twice the rate is not within the limit")
+	for range 2 {
+		if !m.Allow() || m.Abused() {
+			t.Error("a burst of twice the rate is not within the limit")
+		}
 	}
 	// A slow machine may take seconds for these; then some are within, and it begins anew.
 	for over := 0; over <= 20; over++ {

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"encoding/hex"
 	"hash/fnv"
 	"strconv"
 )
@@ -26,11 +27,13 @@ const (
 	subjectLivePrefix     = "rollbook.live.book."
 	subjectAnnouncePrefix = "rollbook.writer."
 	subjectEnginePrefix   = "rollbook.engine."
+	subjectPodPrefix      = "rollbook.pod."
 
 	subjectAllCommands = subjectCommandPrefix + "*.*"
 	subjectAllLive     = subjectLivePrefix + "*"
 	subjectAllAnnounce = subjectAnnouncePrefix + "*"
 	subjectAllEngines  = subjectEnginePrefix + "*"
+	subjectAllPods     = subjectPodPrefix + "*"
 
 	// Outcomes are only ever sent to inboxes: see checkInbox.
 	inboxPrefix = "_INBOX."
@@ -94,6 +97,9 @@ func AnnounceSubject(p Partition) string { return subjectAnnouncePrefix + p.Stri
 
 // EngineSubject is where a process with writers says that it is there.
 func EngineSubject(id EngineID) string { return subjectEnginePrefix + id.String() }
+
+// PodSubject is where an adapter pod says that it lives.
+func PodSubject(id [16]byte) string { return subjectPodPrefix + hex.EncodeToString(id[:]) }
 
 // isToken reports whether s can stand as one token of a command subject:
 // lower-case letters, digits, '_' and '-', 1 to 64 of them.

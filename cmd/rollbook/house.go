@@ -100,6 +100,9 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err := h.openBus(ctx); err != nil {
 		return err
 	}
+	if h.submit, err = h.bus.NewSubmitter(bus.SubmitterConfig{}); err != nil {
+		return err
+	}
 	h.status = &status{alone: h.embedded != nil}
 	if h.roles.writers {
 		if err := durable(ctx, h.bus, h.set.AcceptLossWindow, h.log); err != nil {
@@ -119,9 +122,6 @@ func (h *house) open(ctx context.Context) (err error) {
 // openVenues opens what the venues need of the bus, and makes what answers.
 func (h *house) openVenues(ctx context.Context) (err error) {
 	if h.key, err = deploymentKey(h.set.DeploymentKeyFile, h.dir, h.log); err != nil {
-		return err
-	}
-	if h.submit, err = h.bus.NewSubmitter(bus.SubmitterConfig{}); err != nil {
 		return err
 	}
 	kv, err := h.bus.Directory(ctx)
@@ -206,8 +206,10 @@ func (h *house) furnishWriters() {
 	if h.embedded == nil {
 		h.spread = engine.NewSpread(h.bus, h.layout.Partitions)
 	}
+	leases := &engine.Leases{Length: h.set.podLease(), Pods: h.bus.Pods, Submit: h.submit.Submit}
 	for p := range bus.Partition(h.layout.Partitions) {
-		h.writers = append(h.writers, newWriter(h.bus, p, h.set.policies(), h.spread, h.embedded != nil, h.log, metrics))
+		h.writers = append(h.writers, newWriter(h.bus, p, engine.Config{Policies: h.set.policies(), Spread: h.spread, Leases: leases,
+			Alone: h.embedded != nil, Log: h.log, Metrics: metrics}))
 	}
 	h.status.writers = h.writers
 }
@@ -225,7 +227,8 @@ func (h *house) furnish(kv jetstream.KeyValue, key [32]byte) {
 	h.gate = adapters.NewGate(adapters.Config{
 		Submit: h.submit, Directory: h.directory, Sessions: h.sessions, Resources: h.resources, Follower: h.follower,
 		Policies: h.set.policies(), Partitions: h.layout.Partitions, DeploymentKey: key,
-		Checks: h.set.PasswordChecks, Queue: h.set.PasswordQueue, Log: h.log,
+		Announce: func(pod session.PodID) error { return h.bus.AnnouncePod(pod) },
+		Checks:   h.set.PasswordChecks, Queue: h.set.PasswordQueue, Log: h.log,
 	})
 	h.status.follower, h.status.directory = h.follower, h.directory
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"net"
 	"strconv"
 	"time"
@@ -26,6 +27,7 @@ type serveSettings struct {
 	PasswordChecks int           `help:"How many passwords are hashed at the same time; each takes 19 MiB and a core. 0: the number of CPUs." default:"0" placeholder:"N" env:"ROLLBOOK_PASSWORD_CHECKS"`
 	PasswordQueue  int           `help:"How many logins may wait for their hash; more are told to come back. 0: 64 for each check." default:"0" placeholder:"N" env:"ROLLBOOK_PASSWORD_QUEUE"`
 	Staleness      time.Duration `help:"How long this process may be out of touch with the book before it stops saying yes. 0: 2s." default:"2s" placeholder:"TIME" env:"ROLLBOOK_STALENESS"`
+	PodLease       time.Duration `help:"How long nothing may be heard of a process with venues before its clients' sessions end, those that end with their sockets. Make it longer than the venues' linger: clients need as long to come back. 0: 2m30s." default:"2m30s" placeholder:"TIME" env:"ROLLBOOK_POD_LEASE"`
 	Drain          time.Duration `help:"How long requests in progress may take when the service stops. 0: they are cut off." default:"10s" placeholder:"TIME" env:"ROLLBOOK_DRAIN"`
 
 	Lockout lockoutSettings `embed:"" prefix:"lockout-"`
@@ -39,6 +41,9 @@ type layoutSettings struct {
 	Partitions int `help:"How many partitions a new book gets, 1 to 64; fixed from then on, and checked at every start. 0: as stored, and 1 for a new book in a data directory." default:"0" placeholder:"N" env:"ROLLBOOK_PARTITIONS"`
 	Replicas   int `help:"How many servers of the bus keep each stream of a new book, 1 to 5; 3 in a cluster. Checked at every start. 0: as stored." default:"0" placeholder:"N" env:"ROLLBOOK_REPLICAS"`
 }
+
+// podLease is the lease that pods have.
+func (s *serveSettings) podLease() time.Duration { return cmp.Or(s.PodLease, 150*time.Second) }
 
 // check refuses what no book can be.
 func (l layoutSettings) check() error {
@@ -102,6 +107,8 @@ func (s *serveSettings) check(r roles) error {
 		return refuse("usage", "--host is empty: name an address, 0.0.0.0 for all of this machine")
 	case s.PortBase > 65535-portLast:
 		return refuse("usage", "--port-base %d leaves no room for the %d ports above it", s.PortBase, portLast)
+	case s.PodLease < 0 || s.PodLease > 0 && s.PodLease < 10*time.Second:
+		return refuse("usage", "--pod-lease %s: a process that lives says so every 2s, and some of that may be lost: use 10s or more", s.PodLease)
 	case s.PasswordChecks < 0 || s.PasswordQueue < 0 || s.Staleness < 0 || s.Drain < 0:
 		return refuse("usage", "--password-checks, --password-queue, --staleness and --drain cannot be negative")
 	case s.Bus != "" && s.DeploymentKeyFile == "" && r.venues:

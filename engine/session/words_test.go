@@ -20,10 +20,10 @@ func TestNamesOfCodes(t *testing.T) {
 		t.Errorf("the refusals are %v", refusals)
 	}
 	var reasons []string
-	for r := LoggedOut; r <= Disconnected; r++ {
+	for r := LoggedOut; r <= PodGone; r++ {
 		reasons = append(reasons, r.String())
 	}
-	if got := strings.Join(reasons, " "); got != "logout expired revoked reuse evicted disabled credential_changed disconnected" {
+	if got := strings.Join(reasons, " "); got != "logout expired revoked reuse evicted disabled credential_changed disconnected pod_gone" {
 		t.Errorf("the reasons are %s", got)
 	}
 	for v := Genesis; v <= Nebula; v++ {

@@ -29,6 +29,7 @@ type Config struct {
 	Users                  int
 	// Rollbook and NATS are the programs; Dir is an empty folder for all data and logs.
 	Rollbook, NATS, Dir string
+	Env                 []string // of engines and pods, beside what they need
 }
 
 // Site is a deployment on this machine.
@@ -253,7 +254,8 @@ func (s *Site) startNodes(t testing.TB) error {
 		n.process = process{name: fmt.Sprintf("%s%d", role, i+1), log: filepath.Join(s.cfg.Dir, fmt.Sprintf("%s%d.log", role, i+1)),
 			command: append([]string{s.cfg.Rollbook, role, "--bus", s.url(n.links), "--port-base", fmt.Sprint(n.base)}, more...),
 			env: []string{"ROLLBOOK_GENESIS_MAX_SESSIONS=0", "ROLLBOOK_GENESIS_IDLE=0", "ROLLBOOK_TE_CALL_RATE=-1",
-				"ROLLBOOK_LOCKOUT_THRESHOLD=100000", "ROLLBOOK_PARTITIONS=" + fmt.Sprint(s.cfg.Partitions), "GORACE=atexit_sleep_ms=1"}}
+				"ROLLBOOK_LOCKOUT_THRESHOLD=100000", "ROLLBOOK_ACCEPT_LOSS_WINDOW=true", "ROLLBOOK_LOCKOUT_HARD=1000000", "ROLLBOOK_PARTITIONS=" + fmt.Sprint(s.cfg.Partitions), "GORACE=atexit_sleep_ms=1"}}
+		n.env = append(n.env, s.cfg.Env...)
 		return n, n.start()
 	}
 	for i := range s.cfg.Engines {
