@@ -19,22 +19,32 @@ type Keys struct {
 	kv jetstream.KeyValue
 }
 
-// Keys opens the bucket, and makes it when it is missing: what it holds is made
-// anew by whoever signs.
+// Keys opens the bucket, and makes it when it is missing, as in a book that an
+// earlier version has created: what it holds is made anew by whoever signs.
 func (b *Bus) Keys(ctx context.Context) (*Keys, error) {
 	kv, err := b.js.KeyValue(ctx, BucketKeys)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		replicas := 1
+		layout := Layout{Replicas: 1}
 		if l := b.layout.Load(); l != nil {
-			replicas = l.Replicas
+			layout = *l
 		}
-		kv, err = b.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: BucketKeys, Replicas: replicas,
-			Description: "Rollbook: public halves of the pods' signing keys", History: 1, Storage: jetstream.FileStorage, TTL: keyLife})
+		kv, err = b.js.CreateOrUpdateKeyValue(ctx, keysConfig(layout))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the keys: %w", err)
 	}
 	return &Keys{kv}, nil
+}
+
+func keysConfig(l Layout) jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{
+		Bucket:      BucketKeys,
+		Description: "Rollbook: public halves of the pods' signing keys",
+		History:     1,
+		TTL:         keyLife,
+		Storage:     jetstream.FileStorage,
+		Replicas:    l.Replicas,
+	}
 }
 
 // Publish puts a public key there under its id (letters, digits, '-', '_', '='

@@ -40,6 +40,15 @@ type Layout struct {
 	Replicas   int // copies of each stream: 1 on the embedded server, 3 (or 5) in a cluster
 }
 
+// Streams names everything that Create makes, in the order in which it is made.
+func (l Layout) Streams() []string {
+	names := []string{StreamCommands, streamDirectory, streamKeys}
+	for p := l.Partitions - 1; p >= 0; p-- {
+		names = append(names, BookStream(Partition(p)))
+	}
+	return names
+}
+
 // Create makes the streams of a new book and is the only thing that does. It
 // returns ErrExists when there is one, and alters nothing then.
 //
@@ -53,7 +62,8 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 	if l.Replicas < 1 || l.Replicas > 5 {
 		return fmt.Errorf("create the book: %d replicas are not from 1 to 5", l.Replicas)
 	}
-	ctx, cancel := context.WithTimeout(ctx, createPatience)
+	// A cluster elects a leader for each stream, which takes a part of a second.
+	ctx, cancel := context.WithTimeout(ctx, createPatience+time.Duration(l.Partitions)*time.Second)
 	defer cancel()
 	if err := b.checkServer(); err != nil {
 		return fmt.Errorf("create the book: %w", err)
@@ -66,6 +76,9 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 	}
 	if _, err := b.js.CreateKeyValue(ctx, directoryConfig(l)); err != nil {
 		return fmt.Errorf("create the book: the directory: %w", err)
+	}
+	if _, err := b.js.CreateOrUpdateKeyValue(ctx, keysConfig(l)); err != nil {
+		return fmt.Errorf("create the book: the keys: %w", err)
 	}
 	for p := l.Partitions - 1; p >= 0; p-- {
 		cfg := bookConfig(l, Partition(p))

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"encoding/hex"
 	"hash/fnv"
 	"strconv"
 )
@@ -20,14 +21,19 @@ const (
 
 	streamBookPrefix      = "BOOK_"
 	streamDirectory       = "KV_" + BucketDirectory
+	streamKeys            = "KV_" + BucketKeys
 	subjectCommandPrefix  = "rollbook.command."
 	subjectBookPrefix     = "rollbook.book."
 	subjectLivePrefix     = "rollbook.live.book."
 	subjectAnnouncePrefix = "rollbook.writer."
+	subjectEnginePrefix   = "rollbook.engine."
+	subjectPodPrefix      = "rollbook.pod."
 
 	subjectAllCommands = subjectCommandPrefix + "*.*"
 	subjectAllLive     = subjectLivePrefix + "*"
 	subjectAllAnnounce = subjectAnnouncePrefix + "*"
+	subjectAllEngines  = subjectEnginePrefix + "*"
+	subjectAllPods     = subjectPodPrefix + "*"
 
 	// Outcomes are only ever sent to inboxes: see checkInbox.
 	inboxPrefix = "_INBOX."
@@ -37,6 +43,7 @@ const (
 	apiDirectGet      = "$JS.API.DIRECT.GET."
 	apiConsumerNext   = "$JS.API.CONSUMER.MSG.NEXT."
 	apiConsumerDelete = "$JS.API.CONSUMER.DELETE."
+	ackPrefix         = "$JS.ACK."
 	sysServerJSZ      = "$SYS.REQ.SERVER.PING.JSZ"
 )
 
@@ -87,6 +94,12 @@ func LiveSubject(p Partition) string { return subjectLivePrefix + p.String() }
 
 // AnnounceSubject is where the writer of p says that it lives.
 func AnnounceSubject(p Partition) string { return subjectAnnouncePrefix + p.String() }
+
+// EngineSubject is where a process with writers says that it is there.
+func EngineSubject(id EngineID) string { return subjectEnginePrefix + id.String() }
+
+// PodSubject is where an adapter pod says that it lives.
+func PodSubject(id [16]byte) string { return subjectPodPrefix + hex.EncodeToString(id[:]) }
 
 // isToken reports whether s can stand as one token of a command subject:
 // lower-case letters, digits, '_' and '-', 1 to 64 of them.

@@ -65,8 +65,8 @@ func (r *rig) config() engine.Config {
 	return engine.Config{
 		Book: r.bus.Book(0), Alone: true, Policies: session.DefaultPolicies(), Now: r.now,
 		Log: slog.New(slog.DiscardHandler),
-		OpenIntake: func(ctx context.Context, incarnation int64, after uint64) (engine.Intake, error) {
-			return r.bus.Intake(ctx, 0, incarnation, after)
+		OpenIntake: func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {
+			return r.bus.Intake(ctx, 0, epoch, incarnation, after)
 		},
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"rollbook/journeys/portstest"
 )
 
 // binary is the program, built once for all tests.
@@ -70,28 +70,9 @@ func (l *locked) String() string {
 
 // newInstance prepares a server on a fresh data directory and a free range of ports; start starts it.
 func newInstance(t *testing.T, args ...string) *instance {
-	in := &instance{t: t, data: filepath.Join(t.TempDir(), "data"), base: freePorts(t), args: args, log: &locked{}}
+	in := &instance{t: t, data: filepath.Join(t.TempDir(), "data"), base: portstest.Take(t), args: args, log: &locked{}}
 	t.Cleanup(in.kill)
 	return in
-}
-
-// freePorts finds a base such that the ports base to base+8 are free.
-func freePorts(t *testing.T) int {
-	t.Helper()
-search:
-	for range 200 {
-		base := 20000 + 10*rand.IntN(1200)
-		for port := base; port <= base+8; port++ {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-			if err != nil {
-				continue search
-			}
-			l.Close()
-		}
-		return base
-	}
-	t.Fatal("no free ports")
-	return 0
 }
 
 func (in *instance) start() {

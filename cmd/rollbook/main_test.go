@@ -10,15 +10,18 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"rollbook/journeys/portstest"
 )
 
 func TestMain(m *testing.M) {
@@ -26,6 +29,8 @@ func TestMain(m *testing.M) {
 		"rollbook": main,
 		"call":     func() { os.Exit(call(os.Args[1:])) },
 		"exits":    func() { os.Exit(exits(os.Args[1:])) },
+		"retry":    func() { os.Exit(retry(os.Args[1:])) },
+		"bare":     func() { os.Exit(bare(os.Args[1:])) },
 		"late":     func() { os.Exit(late(os.Args[1:])) },
 	})
 }
@@ -35,6 +40,8 @@ func TestMain(m *testing.M) {
 //	exec call [-wait] [-until TEXT] [-H 'Name: value']... [-d BODY] URL   an HTTP call; the body on stdout, the status on stderr
 //	exec exits N COMMAND...                                 runs a command that must exit with N
 //	exec late URL FILE COMMAND...                           runs a command whose input is FILE, but only once URL answers 200
+//	exec retry N COMMAND...                                 the same, for 20 seconds until it does
+//	exec bare HOST:PORT DIR                                 a NATS server with JetStream and nothing on it
 //	take VARIABLE field.field                               a field of the JSON on stdout into the environment
 //	terminate                                               sends SIGTERM to what runs in the background
 //	occupy PORT                                             has a port taken until the script ends
@@ -45,7 +52,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {
-			base, other := freeBase(t), freeBase(t)
+			base, other := portstest.Take(t), portstest.Take(t)
 			env.Setenv("BASE", strconv.Itoa(base))
 			env.Setenv("OPERATIONS", fmt.Sprintf("http://127.0.0.1:%d", base+portOperations))
 			env.Setenv("GENESIS", fmt.Sprintf("http://127.0.0.1:%d", base+portGenesis))
@@ -65,34 +72,6 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"take": take, "occupy": occupy, "terminate": terminate},
 	})
-}
-
-// nextBase keeps scripts that run at the same time apart.
-var nextBase atomic.Int32
-
-// freeBase finds a port base whose ports nobody has.
-func freeBase(t *testing.T) int {
-	for range 200 {
-		base := 20000 + (os.Getpid()*37+int(nextBase.Add(1))*16)%30000
-		taken := false
-		for above := range portLast + 2 {
-			taken = taken || !free(base+above)
-		}
-		if !taken {
-			return base
-		}
-	}
-	t.Fatal("no free ports")
-	return 0
-}
-
-func free(port int) bool {
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return false
-	}
-	l.Close()
-	return true
 }
 
 // occupy has a port of this machine taken until the script ends.
@@ -187,6 +166,27 @@ func callOnce(url string, header http.Header, body string) (int, string, error) 
 	return answer.StatusCode, string(text), err
 }
 
+// bare runs a server until a signal comes.
+func bare(args []string) int {
+	host, port, _ := net.SplitHostPort(args[0])
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return exitRefused
+	}
+	s, err := server.NewServer(&server.Options{ServerName: "bare", Host: host, Port: number, JetStream: true, StoreDir: args[1], SyncAlways: true, NoLog: true, NoSigs: true})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return exitFailed
+	}
+	s.Start()
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, os.Interrupt)
+	<-told
+	s.Shutdown()
+	s.WaitForShutdown()
+	return exitDone
+}
+
 // late runs a command whose standard input is a pipe, with nothing in it until the URL answers 200, and then a file.
 func late(args []string) int {
 	command := exec.Command(args[2], args[3:]...)
@@ -208,6 +208,22 @@ func late(args []string) int {
 		return exitFailed
 	}
 	return exitDone
+}
+
+// retry is exits for what takes a moment to be so. Only the last attempt's output is shown.
+func retry(args []string) int {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		command := exec.Command(args[1], args[2:]...)
+		out, err := command.CombinedOutput()
+		if code := command.ProcessState.ExitCode(); strconv.Itoa(code) == args[0] || time.Now().After(deadline) {
+			os.Stderr.Write(out)
+			if strconv.Itoa(code) != args[0] {
+				fmt.Fprintln(os.Stderr, "exit code", code, err)
+				return exitFailed
+			}
+			return exitDone
+		}
+	}
 }
 
 // exits runs a command and reports whether it exited with the code that stands first.

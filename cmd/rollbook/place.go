@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	neturl "net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"rollbook/bus"
 )
@@ -67,13 +69,24 @@ func (p place) connect(ctx context.Context, name string, log *slog.Logger) (*bus
 	return bus.Connect(ctx, bus.ConnectConfig{URL: p.Bus, Creds: p.Creds, Name: name, Log: log})
 }
 
+// shown is --bus without the password that may stand in it.
+func (p place) shown() string {
+	servers := strings.Split(p.Bus, ",")
+	for i, server := range servers {
+		if at, err := neturl.Parse(server); err == nil {
+			servers[i] = at.Redacted()
+		}
+	}
+	return strings.Join(servers, ",")
+}
+
 // noBook turns "nothing has been created there" into what to do about it.
 func (p place) noBook(err error) error {
 	if !errors.Is(err, bus.ErrNotCreated) {
 		return err
 	}
 	if p.Bus != "" {
-		return refuse("not_created", "there is no book on %s: this version creates books on an embedded bus alone, so check the URL", p.Bus)
+		return refuse("not_created", "there is no book on %s: check --bus, or create one with: rollbook init --bus %[1]s", p.shown())
 	}
 	dir, _ := p.dir()
 	return refuse("not_created", "there is no book in %s: check --data, or create one with: rollbook serve --data %s", dir, dir)
@@ -97,15 +110,6 @@ func durable(ctx context.Context, b *bus.Bus, accepted bool, log *slog.Logger) e
 	}
 	return refuse("not_durable", "%w: run the servers with sync_interval: always and let this account ask them, "+
 		"or accept the loss with --accept-loss-window", err)
-}
-
-// sameCount refuses a partition count that is not the stored one; zero asks nothing.
-func sameCount(want int, stored bus.Layout) error {
-	if want != 0 && want != stored.Partitions {
-		return refuse("partitions", "the book has %d partitions and --partitions says %d: the count is fixed when a book is created",
-			stored.Partitions, want)
-	}
-	return nil
 }
 
 // marked reports whether a directory was made by `serve --demo`.

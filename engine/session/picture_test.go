@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"container/heap"
 	"fmt"
 	"maps"
@@ -8,7 +9,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 // picture is everything a state holds, as plain values: it shares nothing with the state, and two states that decide
@@ -23,29 +24,33 @@ type picture struct {
 	resources map[ResourceName]Resource
 	ended     map[SessionID]Instant
 	endings   []SessionID // by time, then id
-	issued    []TokenHash
+	lapses    []TokenHash // by deadline, then token
 	strangers []stranger
 	lifetimes map[Venue]Lifetimes
 	nonces    map[TokenHash]Instant
 	used      []TokenHash
 }
 
-// userPicture is a user whose sessions are listed by id.
+// userPicture is a user whose sessions and one-time tokens are listed by id.
 type userPicture struct {
 	user
-	ids []SessionID
+	ids    []SessionID
+	tokens []TokenHash
 }
 
 func pictureOf(s *State) picture {
 	p := picture{clock: s.clock, users: make(map[UserID]userPicture), sessions: make(map[SessionID]Session),
 		oneTime: make(map[TokenHash]oneTime), resources: maps.Clone(s.resources), ended: maps.Clone(s.ended),
-		endings: slices.Clone(s.endings), issued: slices.Clone(s.issued), strangers: slices.Clone(s.strangers),
+		endings: slices.Clone(s.endings), strangers: slices.Clone(s.strangers),
 		lifetimes: maps.Clone(s.lifetimes), nonces: maps.Clone(s.nonces), used: slices.Clone(s.used)}
 	for id, u := range s.users {
 		flat := userPicture{user: *u}
-		flat.sessions = nil
+		flat.sessions, flat.open = nil, nil
 		for _, l := range u.sessions {
 			flat.ids = append(flat.ids, l.ID)
+		}
+		for _, t := range u.open {
+			flat.tokens = append(flat.tokens, t.token)
 		}
 		p.users[id] = flat
 	}
@@ -55,8 +60,14 @@ func pictureOf(s *State) picture {
 		p.sessions[id] = one
 	}
 	for hash, t := range s.oneTime {
-		p.oneTime[hash] = *t
+		flat := *t
+		flat.place = 0
+		p.oneTime[hash] = flat
+		p.lapses = append(p.lapses, hash)
 	}
+	slices.SortFunc(p.lapses, func(a, b TokenHash) int {
+		return cmp.Or(cmp.Compare(s.oneTime[a].until, s.oneTime[b].until), slices.Compare(a[:], b[:]))
+	})
 	inOrder := slices.Clone(s.deadlines)
 	slices.SortFunc(inOrder, func(a, b *live) int {
 		switch x := (deadlines{a, b}); {
@@ -76,7 +87,7 @@ func pictureOf(s *State) picture {
 		}
 		return slices.Compare(a[:], b[:])
 	})
-	p.endings, p.issued, p.strangers = orNil(p.endings), orNil(p.issued), orNil(p.strangers)
+	p.endings, p.strangers = orNil(p.endings), orNil(p.strangers)
 	return p
 }
 
@@ -92,8 +103,8 @@ func (p picture) differs(other picture) string {
 	if reflect.DeepEqual(p, other) {
 		return ""
 	}
-	return cmp.Diff(p, other, cmp.AllowUnexported(picture{}, userPicture{}, user{}, oneTime{}, stranger{}),
-		cmp.Exporter(func(reflect.Type) bool { return true }))
+	return gocmp.Diff(p, other, gocmp.AllowUnexported(picture{}, userPicture{}, user{}, oneTime{}, stranger{}),
+		gocmp.Exporter(func(reflect.Type) bool { return true }))
 }
 
 // broken says which index of the state does not agree with another; empty: none.
@@ -109,17 +120,25 @@ func broken(s *State) string {
 			return fmt.Sprintf("the heap is out of order at place %d", i)
 		}
 	}
-	owned := 0
+	if len(s.lapses) != len(s.oneTime) {
+		return fmt.Sprintf("%d one-time tokens, of which %d lapse", len(s.oneTime), len(s.lapses))
+	}
+	for i, t := range s.lapses {
+		if t.place != i || s.oneTime[t.token] != t || i > 0 && s.lapses.Less(i, (i-1)/2) || !slices.Contains(s.users[t.user].open, t) {
+			return fmt.Sprintf("the one-time token at place %d of the heap is out of place, or not its user's", i)
+		}
+	}
+	owned, open := 0, 0
 	for id, u := range s.users {
-		owned += len(u.sessions)
+		owned, open = owned+len(u.sessions), open+len(u.open)
 		for _, l := range u.sessions {
 			if l.User != id || s.sessions[l.ID] != l {
 				return fmt.Sprintf("user %s has a session that is not theirs, or not live", id)
 			}
 		}
 	}
-	if owned != len(s.sessions) {
-		return fmt.Sprintf("users own %d of %d sessions", owned, len(s.sessions))
+	if owned != len(s.sessions) || open != len(s.oneTime) {
+		return fmt.Sprintf("users own %d of %d sessions, %d of %d one-time tokens", owned, len(s.sessions), open, len(s.oneTime))
 	}
 	return ""
 }
@@ -159,6 +178,7 @@ func TestPictureSeesEveryDifference(t *testing.T) {
 		"ended":    func(s *State) { s.ended[SessionID{2}]++ },
 		"one time": func(s *State) { s.oneTime[TokenHash{1}].until++ },
 		"owned":    func(s *State) { s.users["alice"].sessions = nil },
+		"open":     func(s *State) { s.users["alice"].open = nil },
 		"resource": func(s *State) { s.resources["R"] = Resource{Name: "R"} },
 	} {
 		s := fresh()
@@ -172,5 +192,10 @@ func TestPictureSeesEveryDifference(t *testing.T) {
 	heap.Push(&s.deadlines, &live{})
 	if broken(s) == "" {
 		t.Error("a deadline without a session is not seen")
+	}
+	s = fresh()
+	heap.Push(&s.lapses, &oneTime{user: "alice"})
+	if broken(s) == "" {
+		t.Error("the lapse of a token that is not known is not seen")
 	}
 }
