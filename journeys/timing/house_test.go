@@ -65,8 +65,8 @@ func build(t *testing.T, d design) *house {
 	policies := session.DefaultPolicies()
 	policies.Lockout.Threshold, policies.Lockout.Hard = 1<<30, 1<<31 // locks are another test's
 	h.runs("the writer", engine.New(engine.Config{Book: b.Book(0), Alone: true, Policies: policies, Log: discard,
-		OpenIntake: func(ctx context.Context, incarnation int64, after uint64) (engine.Intake, error) {
-			return b.Intake(ctx, 0, incarnation, after)
+		OpenIntake: func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {
+			return b.Intake(ctx, 0, epoch, incarnation, after)
 		}}).Run)
 	submit, err := b.NewSubmitter(bus.SubmitterConfig{})
 	must(t, err)
