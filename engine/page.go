@@ -109,6 +109,9 @@ func (w *Writer) tell(intake Intake, answered []answer) {
 	at := bus.Position{Partition: w.cfg.Partition, Page: w.last}
 	for _, a := range answered {
 		w.cfg.Metrics.answered(a.verb, a.refusal)
+		if session.Seeded("repeat is done again") && a.to.Seq%8 == 0 {
+			continue // lost on its way, as any answer may be: it is asked for again
+		}
 		if err := intake.Reply(a.to, bus.Reply{Position: at, Body: a.body}); err != nil {
 			// It is on disk; the sender asks again and is answered from the book.
 			w.cfg.Log.Warn("an answer could not be sent", "command", a.verb, "position", at, "err", err)

@@ -16,8 +16,9 @@ func (engineCommand) Help() string {
 and the others stand by; they share the partitions out evenly. When one stops, others go on at once; when one is killed,
 after a quarter of a second without a word from it.
 
-It takes the settings of rollbook serve, so that one file serves all roles, and of those of venues only what shapes
-decisions: lock-out, and the limits of Genesis sessions. They must be the same for all. Operations listens on --port-base.`
+It takes the settings of rollbook serve, so that one file serves all roles, and uses of the venues' only what shapes
+decisions: lock-out, and the limits of sessions and tokens. They must be the same for all. Operations listens on
+--port-base.`
 }
 
 // Run writes and stands by until a signal comes or a part fails.

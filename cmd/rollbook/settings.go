@@ -10,7 +10,8 @@ import (
 	"rollbook/bus"
 )
 
-// serveSettings are what `serve`, `engine` and `adapters` can be told, so that one file serves them all. Each says its default, its unit and what zero means.
+// serveSettings are what `serve`, `engine` and `adapters` can be told, so that one file serves them all.
+// Each says its default, its unit and what zero means.
 type serveSettings struct {
 	place   `embed:""`
 	keyFile `embed:""`

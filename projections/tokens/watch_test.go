@@ -91,19 +91,24 @@ func TestWatchBeforeArrival(t *testing.T) {
 // TestExpectedAreBounded: a pod that goes on granting while it sees nothing does not fill its memory.
 func TestExpectedAreBounded(t *testing.T) {
 	index := tokens.New()
-	const many = 1<<16 + 10
+	const many, perPage = 1<<16 + 10, 1 << 13
 	for n := range many {
-		index.Expect(sessionID(n), bus.Position{Page: uint64(n + 1)})
+		index.Expect(sessionID(n), bus.Position{Page: uint64(n/perPage + 1)})
 	}
 	if waiting(t, index, sessionID(0))() || waiting(t, index, sessionID(1<<16-1))() || !waiting(t, index, sessionID(1<<16))() {
 		t.Error("another number of sessions is expected")
 	}
-	for n := range many {
-		if err := index.Apply(projections.Page{Seq: uint64(n + 1), Events: []session.Event{started(n)}}); err != nil {
+	const pages = many/perPage + 1
+	for page := range pages {
+		var events []session.Event
+		for n := page * perPage; n < min(many, (page+1)*perPage); n++ {
+			events = append(events, started(n))
+		}
+		if err := index.Apply(projections.Page{Seq: uint64(page + 1), Events: events}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	index.Expect(sessionID(many), bus.Position{Page: many + 1})
+	index.Expect(sessionID(many), bus.Position{Page: pages + 1})
 	if waiting(t, index, sessionID(many))() || waiting(t, index, sessionID(1<<16))() {
 		t.Error("the room is not given back")
 	}
