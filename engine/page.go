@@ -89,7 +89,7 @@ func (w *Writer) turn(ctx context.Context, intake Intake) error {
 		w.clean = true
 		w.announced.Store(seq)
 		w.answers.settle(seq, page.Answers, page.Time)
-		w.cfg.Metrics.stored(len(page.Events), w.state.Sessions())
+		w.cfg.Metrics.stored(w.cfg.Partition, len(page.Events), w.state.Sessions())
 	} else if len(answered) > 0 {
 		if err := w.confirm(ctx); err != nil {
 			return err
