@@ -154,7 +154,7 @@ func TestClusterLosesAServer(t *testing.T) {
 	})
 	submit := func(n int) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		for i := range n {
 			for {
@@ -194,7 +194,7 @@ func healed(t *testing.T, b *bus.Bus) {
 		return c != nil && c.Leader != "" && len(c.Replicas) == 2 &&
 			!slices.ContainsFunc(c.Replicas, func(r *jetstream.PeerInfo) bool { return !r.Current || r.Offline })
 	}
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the cluster does not heal")
 		}

@@ -28,6 +28,17 @@ const (
 	subjectAnnouncePrefix = "rollbook.writer."
 	subjectEnginePrefix   = "rollbook.engine."
 	subjectPodPrefix      = "rollbook.pod."
+	// Below it the server names the keys of the directory that change, without
+	// their values.
+	subjectBellDirectory = "rollbook.live.directory."
+
+	// What other parts of the program put on the bus, and what rights.go knows of it.
+	streamSnapshots  = "SNAPSHOTS"
+	streamFeed       = "EVENTS"
+	subjectSnapshots = "rollbook.snapshot."
+	subjectFeed      = "rollbook.event."
+	subjectDirectory = "$KV." + BucketDirectory + "."
+	subjectKeys      = "$KV." + BucketKeys + "."
 
 	subjectAllCommands = subjectCommandPrefix + "*.*"
 	subjectAllLive     = subjectLivePrefix + "*"
@@ -40,7 +51,10 @@ const (
 
 	apiStreamInfo     = "$JS.API.STREAM.INFO."
 	apiStreamPurge    = "$JS.API.STREAM.PURGE."
+	apiStreamCreate   = "$JS.API.STREAM.CREATE."
+	apiStreamList     = "$JS.API.STREAM.LIST"
 	apiDirectGet      = "$JS.API.DIRECT.GET."
+	apiMessageGet     = "$JS.API.STREAM.MSG.GET."
 	apiConsumerNext   = "$JS.API.CONSUMER.MSG.NEXT."
 	apiConsumerDelete = "$JS.API.CONSUMER.DELETE."
 	ackPrefix         = "$JS.ACK."

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -67,8 +66,7 @@ func (d *desk) openDir(ctx context.Context, p place) error {
 	}
 	for deadline := time.Now().Add(startPatience); ; {
 		if url, ok := bus.FindRunning(dir); ok {
-			d.bus, err = bus.Connect(ctx, bus.ConnectConfig{
-				URL: url, Creds: filepath.Join(dir, "operator.nk"), Name: "rollbook operator", Log: d.log})
+			d.bus, err = p.connectRunning(ctx, url, dir, "rollbook operator", d.log)
 		} else if d.own, err = bus.StartEmbedded(bus.EmbeddedConfig{DataDir: dir, Log: d.log}); err == nil {
 			d.bus, err = d.own.Connect(ctx, "rollbook operator", d.log)
 			return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -169,19 +170,22 @@ func (h *house) startBus(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := h.lockAndStart(ctx); err != nil {
+	secure, err := h.set.BusListenTLS.server(h.log)
+	if err != nil {
 		return err
 	}
-	var err error
+	if err := h.lockAndStart(ctx, secure); err != nil {
+		return err
+	}
 	h.bus, err = h.embedded.Connect(ctx, "rollbook", h.log)
 	return err
 }
 
 // lockAndStart starts the embedded bus. An operator's command that has the directory to itself is waited for, and the last
 // moments of a service that stops; one that runs is not.
-func (h *house) lockAndStart(ctx context.Context) (err error) {
+func (h *house) lockAndStart(ctx context.Context, secure *tls.Config) (err error) {
 	for deadline, told := time.Now().Add(startPatience), false; ; told = true {
-		h.embedded, err = bus.StartEmbedded(bus.EmbeddedConfig{DataDir: h.dir, Listen: h.set.BusListen, Log: h.log})
+		h.embedded, err = bus.StartEmbedded(bus.EmbeddedConfig{DataDir: h.dir, Listen: h.set.BusListen, TLS: secure, Log: h.log})
 		if !errors.Is(err, bus.ErrDataDirInUse) {
 			return err
 		}

@@ -52,15 +52,17 @@ type cli struct {
 	Config configFile  `help:"Read settings from this TOML file. An unknown key is an error. Empty: no file." placeholder:"FILE" env:"ROLLBOOK_CONFIG"`
 	Log    logSettings `embed:"" prefix:"log-"`
 
-	Serve    serveCommand     `cmd:"" help:"Run the service: all roles in this process."`
-	Engine   engineCommand    `cmd:"" help:"Run writers alone, on a bus elsewhere."`
-	Adapters adaptersCommand  `cmd:"" help:"Run venues alone, on a bus elsewhere."`
-	Init     initCommand      `cmd:"" help:"Create the book on a bus elsewhere, once."`
-	User     userCommands     `cmd:"" help:"Manage who may log in."`
-	Resource resourceCommands `cmd:"" help:"Manage what clients can ask for."`
-	Session  sessionCommands  `cmd:"" help:"See and end sessions."`
-	Token    tokenCommands    `cmd:"" help:"Make one-time tokens."`
-	Version  versionCommand   `cmd:"" help:"Print the version."`
+	Serve     serveCommand     `cmd:"" help:"Run the service: all roles in this process."`
+	Engine    engineCommand    `cmd:"" help:"Run writers alone, on a bus elsewhere."`
+	Adapters  adaptersCommand  `cmd:"" help:"Run venues alone, on a bus elsewhere."`
+	Init      initCommand      `cmd:"" help:"Create the book on a bus elsewhere, once."`
+	User      userCommands     `cmd:"" help:"Manage who may log in."`
+	Resource  resourceCommands `cmd:"" help:"Manage what clients can ask for."`
+	Session   sessionCommands  `cmd:"" help:"See and end sessions."`
+	Token     tokenCommands    `cmd:"" help:"Make one-time tokens."`
+	BusConfig busConfig        `cmd:"" help:"Print the configuration of a NATS server for the bus, with a user for each role."`
+	Doctor    doctorCommand    `cmd:"" help:"Say what is wrong with a set-up."`
+	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

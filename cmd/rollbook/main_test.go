@@ -44,6 +44,7 @@ func TestMain(m *testing.M) {
 //	exec bare HOST:PORT DIR                                 a NATS server with JetStream and nothing on it
 //	take VARIABLE field.field                               a field of the JSON on stdout into the environment
 //	terminate                                               sends SIGTERM to what runs in the background
+//	certificate NAME                                        makes NAME.pem, which is its own authority, and NAME.key
 //	occupy PORT                                             has a port taken until the script ends
 //
 // $BASE is a port base whose ports are free, $OPERATIONS, $GENESIS, $TE, $ADVAUTH and $NEBULA are the addresses there; $BASE2 and so on are
@@ -70,8 +71,20 @@ func TestScripts(t *testing.T) {
 			env.Setenv("DATA", filepath.Join(env.WorkDir, "data"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"take": take, "occupy": occupy, "terminate": terminate},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"take": take, "occupy": occupy, "terminate": terminate, "certificate": certificateFor(t)},
 	})
+}
+
+// certificateFor makes a certificate for this machine that is its own authority, in NAME.pem, with its key in NAME.key.
+func certificateFor(t *testing.T) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 1 {
+			ts.Fatalf("usage: certificate NAME")
+		}
+		cert, key := issueCertificate(t, 1)
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]+".pem"), cert, 0o600))
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]+".key"), key, 0o600))
+	}
 }
 
 // occupy has a port of this machine taken until the script ends.

@@ -13,7 +13,8 @@ import (
 // serveSettings are what `serve`, `engine` and `adapters` can be told, so that one file serves them all.
 // Each says its default, its unit and what zero means.
 type serveSettings struct {
-	place `embed:""`
+	place   `embed:""`
+	keyFile `embed:""`
 
 	Host      string `help:"The address that the listeners bind to, but for the bus (--bus-listen): a name or an IP address. Let other machines in only with TLS: --tls-cert, or a proxy that has it." default:"127.0.0.1" env:"ROLLBOOK_HOST"`
 	PortBase  uint16 `help:"The TCP port of operations; Genesis is 4 above it, TraderEvolution 5, advAuth 6, Zenith 7, Nebula 8. 0: each listener takes a free port." default:"9060" placeholder:"N" env:"ROLLBOOK_PORT_BASE"`
@@ -21,8 +22,7 @@ type serveSettings struct {
 
 	layoutSettings `embed:""`
 
-	DeploymentKeyFile string `help:"The file with the deployment key, 32 bytes or 64 hexadecimal digits, the same for all pods; required with --bus. Empty: deployment.key in the data directory, made once." placeholder:"FILE" type:"path" default:"" env:"ROLLBOOK_DEPLOYMENT_KEY_FILE"`
-	AcceptLossWindow  bool   `help:"With --bus: write also when the servers acknowledge before the disk does, and so may forget sessions they promised. Default: no." env:"ROLLBOOK_ACCEPT_LOSS_WINDOW"`
+	AcceptLossWindow bool `help:"With --bus: write also when the servers acknowledge before the disk does, and so may forget sessions they promised. Default: no." env:"ROLLBOOK_ACCEPT_LOSS_WINDOW"`
 
 	PasswordChecks int           `help:"How many passwords are hashed at the same time; each takes 19 MiB and a core. 0: the number of CPUs." default:"0" placeholder:"N" env:"ROLLBOOK_PASSWORD_CHECKS"`
 	PasswordQueue  int           `help:"How many logins may wait for their hash; more are told to come back. 0: 64 for each check." default:"0" placeholder:"N" env:"ROLLBOOK_PASSWORD_QUEUE"`
@@ -32,6 +32,8 @@ type serveSettings struct {
 
 	Lockout lockoutSettings `embed:"" prefix:"lockout-"`
 	Genesis genesisSettings `embed:"" prefix:"genesis-"`
+
+	BusListenTLS busListenTLS `embed:"" prefix:"bus-listen-"`
 
 	venueSettings `embed:""`
 }
@@ -114,6 +116,9 @@ func (s *serveSettings) check(r roles) error {
 	case s.Bus != "" && s.DeploymentKeyFile == "" && r.venues:
 		return refuse("usage", "--bus needs --deployment-key-file: all pods share one key")
 	}
+	if err := s.BusListenTLS.check(); err != nil {
+		return err
+	}
 	if err := s.checkPolicies(); err != nil {
 		return err
 	}
@@ -135,10 +140,10 @@ func (s *serveSettings) address(above uint16) string {
 	return net.JoinHostPort(s.Host, strconv.Itoa(int(port)))
 }
 
-// busLeaves reports whether other machines can reach the embedded bus.
+// busLeaves reports whether other machines can reach the embedded bus in the clear.
 func (s *serveSettings) busLeaves() bool {
 	host, _, err := net.SplitHostPort(s.BusListen)
-	return s.Bus == "" && err == nil && !loopback(host)
+	return s.Bus == "" && s.BusListenTLS.Cert == "" && err == nil && !loopback(host)
 }
 
 // loopback reports whether nobody but this machine can reach the host.
