@@ -104,6 +104,13 @@ func ParseHandle(text string) (Handle, error) {
 // carry at least 128 random bits, so a plain hash is enough (OWASP ASVS 5.0, 6.5.2).
 type TokenHash [sha256.Size]byte
 
+// TokenKey is the first half of a token's hash: enough to tell tokens apart, where many have to be remembered. Nobody can
+// aim at one.
+type TokenKey [16]byte
+
+// Key is the first half.
+func (h TokenHash) Key() TokenKey { return TokenKey(h[:16]) }
+
 // HashToken hashes the text a client presents. It allocates nothing for tokens of up to 128 bytes.
 func HashToken(token string) TokenHash {
 	var buf [128]byte

@@ -1,0 +1,199 @@
+package session
+
+import (
+	"container/heap"
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// SnapshotReader makes a state of the chunks of a snapshot.
+type SnapshotReader struct {
+	state   *State
+	user    *user
+	id      UserID // of user
+	session *live
+	clients map[string]string // one text for equal ones
+	records uint64
+	ended   bool
+	err     error // the first: what was read since means nothing
+}
+
+// maxClients bounds the memory of [SnapshotReader] for texts that may come again.
+const maxClients = 4096
+
+// NewSnapshotReader begins a state under these policies.
+func NewSnapshotReader(policies Policies) *SnapshotReader {
+	return &SnapshotReader{state: NewState(policies), clients: make(map[string]string)}
+}
+
+// Add reads the next chunk. It gives [ErrUndecodable] for what no version of this package wrote, and [ErrFromTheFuture]
+// for what another version did; either way there will be no state.
+func (r *SnapshotReader) Add(chunk []byte) error {
+	for len(chunk) > 0 && r.err == nil {
+		kind, n := binary.Uvarint(chunk)
+		length, m := binary.Uvarint(chunk[max(n, 0):])
+		if n <= 0 || m <= 0 || length > uint64(len(chunk)-n-m) {
+			r.err = fmt.Errorf("%w: a record is cut off", ErrUndecodable)
+			break
+		}
+		chunk = chunk[n+m:]
+		r.err = r.record(kind, chunk[:length])
+		chunk = chunk[length:]
+	}
+	if r.err != nil {
+		return fmt.Errorf("record %d of the snapshot: %w", r.records, r.err)
+	}
+	return nil
+}
+
+// State is what the chunks made. It is an error when the end is missing.
+func (r *SnapshotReader) State() (*State, error) {
+	if r.err == nil && !r.ended {
+		r.err = fmt.Errorf("%w: the snapshot has no end", ErrUndecodable)
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	heap.Init(&r.state.deadlines)
+	return r.state, nil
+}
+
+var errMisplaced = errors.New("a record stands twice, or where it does not belong")
+
+// record reads one record. What it accepts leaves the state whole: see the property in snapshot_test.go.
+func (r *SnapshotReader) record(kind uint64, data []byte) error {
+	r.records++
+	if (r.records == 1) != (kind == recordHead) || r.ended {
+		return fmt.Errorf("%w: %w", ErrUndecodable, errMisplaced)
+	}
+	if kind == 0 || kind > recordEnd {
+		return fmt.Errorf("a record of kind %d: %w", kind, ErrFromTheFuture)
+	}
+	if kind == recordHead {
+		return r.head(data)
+	}
+	fits, err := r.place(kind, data)
+	if err == nil && !fits {
+		err = fmt.Errorf("%w: %w", ErrUndecodable, errMisplaced)
+	}
+	return err
+}
+
+// head reads the version before anything else: another one may have other fields.
+func (r *SnapshotReader) head(data []byte) error {
+	var head headRecord
+	if err := read(data, 0, func([]uint64) (fielder, error) { return &head, nil }); err != nil {
+		return err
+	}
+	if head.version != SnapshotVersion {
+		return fmt.Errorf("a snapshot of version %d, and this program knows %d: %w", head.version, SnapshotVersion, ErrFromTheFuture)
+	}
+	r.state.clock = head.clock
+	return readWhole(data, &head)
+}
+
+// place puts a record into the state; it does not fit when there is something in its place, or nothing it belongs to.
+func (r *SnapshotReader) place(kind uint64, data []byte) (fits bool, err error) {
+	s := r.state
+	switch kind {
+	case recordUser:
+		var u userRecord
+		err = readWhole(data, &u)
+		fits = s.users[u.id] == nil
+		r.id, r.user, r.session = u.id, &u.user, nil
+		s.users[u.id] = &u.user
+	case recordSession:
+		return r.placeSession(data)
+	case recordSpent:
+		var spent spentRecord
+		err = readWhole(data, &spent)
+		if fits = r.session != nil; fits {
+			r.session.older = append(r.session.older, spent.keys...)
+		}
+	case recordOneTime:
+		var t oneTimeRecord
+		err = readWhole(data, &t)
+		fits = s.oneTime[t.token] == nil
+		s.oneTime[t.token] = &t.oneTime
+		s.issued = append(s.issued, t.token)
+	case recordEnded:
+		var e endedRecord
+		err = readWhole(data, &e)
+		s.endings = append(s.endings, e.ending)
+		if fits = true; e.at != 0 {
+			s.ended[e.id] = e.at
+		}
+	case recordNonce:
+		var n nonceRecord
+		err = readWhole(data, &n)
+		s.used = append(s.used, n.nonce)
+		if fits = true; n.at != 0 {
+			s.nonces[n.nonce] = n.at
+		}
+	case recordStranger:
+		var one strangerRecord
+		err = readWhole(data, &one)
+		fits, s.strangers = true, append(s.strangers, one.stranger)
+	case recordResource:
+		var resource Resource
+		err = readWhole(data, &resource)
+		_, known := s.resources[resource.Name]
+		fits = !known
+		s.resources[resource.Name] = resource
+		s.defined = append(s.defined, resource.Name)
+	case recordLifetimes:
+		var l lifetimesRecord
+		err = readWhole(data, &l)
+		_, known := s.lifetimes[l.venue]
+		fits = !known
+		s.lifetimes[l.venue] = l.Lifetimes
+	case recordEnd:
+		var end endRecord
+		err = readWhole(data, &end)
+		fits, r.ended = end.records == r.records-1, true
+	}
+	return fits, err
+}
+
+func (r *SnapshotReader) placeSession(data []byte) (fits bool, err error) {
+	l := &live{place: len(r.state.deadlines)}
+	if err := readWhole(data, l); err != nil || r.user == nil || r.state.sessions[l.ID] != nil {
+		return false, err
+	}
+	if known, ok := r.clients[l.Client]; ok {
+		l.Client = known
+	} else if len(r.clients) < maxClients {
+		r.clients[l.Client] = l.Client
+	}
+	l.User = r.id
+	r.session = l
+	r.state.sessions[l.ID] = l
+	r.user.sessions = append(r.user.sessions, l)
+	r.state.deadlines = append(r.state.deadlines, l) // made a heap at the end
+	return true, nil
+}
+
+// readWhole reads a record that has all its fields and no more.
+func readWhole(data []byte, record fielder) error {
+	c := coders.Get().(*coder)
+	c.mode, c.left = counting, 0
+	record.fields(c)
+	want := c.left
+	coders.Put(c)
+	if have, ok := arrayLen(data); !ok || have != want {
+		return fmt.Errorf("%w: %d fields where %d belong", ErrUndecodable, have, want)
+	}
+	return read(data, 0, func([]uint64) (fielder, error) { return record, nil })
+}
+
+// arrayLen is the length of the msgpack array that data begins with.
+func arrayLen(data []byte) (n int, ok bool) {
+	switch {
+	case len(data) >= 1 && data[0]&0xf0 == 0x90:
+		return int(data[0] & 0x0f), true
+	case len(data) >= 3 && data[0] == 0xdc:
+		return int(binary.BigEndian.Uint16(data[1:])), true
+	}
+	return 0, false
+}
