@@ -31,6 +31,10 @@ func accounts(operator, consumer string) string {
 		fmt.Fprintf(&exports, "{stream: %q},\n", subject)
 		fmt.Fprintf(&imports, "{stream: {account: ROLLBOOK, subject: %q}},\n", subject)
 	}
+	snapshots := apiDirectGet + StreamSnapshots
+	fmt.Fprintf(&exports, "{service: %q, response: stream},\n", snapshots)
+	fmt.Fprintf(&imports, "{service: {account: ROLLBOOK, subject: %q}},\n", snapshots)
+	fmt.Fprintf(&publish, "%q, ", snapshots)
 	for p := range Partition(MaxPartitions) {
 		info, get, mapped := apiStreamInfo+BookStream(p), apiDirectGet+BookStream(p), readerInfo+BookStream(p)
 		fmt.Fprintf(&exports, "{service: %q}, {service: %q, response: stream},\n", info, get)

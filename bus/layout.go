@@ -67,6 +67,9 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 	if _, err := b.js.CreateKeyValue(ctx, directoryConfig(l)); err != nil {
 		return fmt.Errorf("create the book: the directory: %w", err)
 	}
+	if _, err := b.js.CreateStream(ctx, snapshotsConfig(l)); err != nil {
+		return fmt.Errorf("create the book: %s: %w", StreamSnapshots, err)
+	}
 	for p := l.Partitions - 1; p >= 0; p-- {
 		cfg := bookConfig(l, Partition(p))
 		if _, err := b.js.CreateStream(ctx, cfg); err != nil {
@@ -81,7 +84,9 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 // ErrNotCreated when nothing is there, ErrUnfinished with the layout when a
 // Create was cut short, and ErrLayout, with what differs, when it is not as it
 // must be. COMMANDS lives in memory and is gone after a restart of
-// an embedded server: it alone is made again.
+// an embedded server: it is made again, and so is SNAPSHOTS on an embedded
+// server, where an older program has not made it. Elsewhere the program does
+// without.
 func (b *Bus) Open(ctx context.Context) (Layout, error) {
 	ctx, cancel := context.WithTimeout(ctx, createPatience)
 	defer cancel()
@@ -126,6 +131,12 @@ func (b *Bus) open(ctx context.Context) (Layout, error) {
 	}
 	if err := b.checkDirectory(ctx); err != nil {
 		return Layout{}, err
+	}
+	if b.embedded {
+		// The same configuration as what exists is no error and changes nothing.
+		if _, err := b.js.CreateStream(ctx, snapshotsConfig(l)); err != nil {
+			b.log.Warn("there will be no snapshots, and so a start reads the whole book", "error", err)
+		}
 	}
 	return l, b.openCommands(ctx, l)
 }
@@ -236,6 +247,22 @@ func commandsConfig(l Layout) jetstream.StreamConfig {
 		MaxBytes:    commandsMaxBytes,
 		MaxMsgSize:  commandsMaxSize,
 		Replicas:    l.Replicas,
+	}
+}
+
+// snapshotsConfig is the stream of snapshots: of every subject the newest message.
+func snapshotsConfig(l Layout) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              StreamSnapshots,
+		Description:       "Rollbook: folded states, so that a start need not read the whole book",
+		Subjects:          []string{subjectAllSnapshots},
+		Storage:           jetstream.FileStorage,
+		Retention:         jetstream.LimitsPolicy,
+		Discard:           jetstream.DiscardOld,
+		MaxMsgsPerSubject: 1,
+		MaxMsgSize:        maxPayload,
+		Replicas:          l.Replicas,
+		AllowDirect:       true,
 	}
 }
 

@@ -17,6 +17,8 @@ const (
 	BucketDirectory = "DIRECTORY"
 	// BucketKeys is the key-value bucket of the public halves of signing keys.
 	BucketKeys = "KEYS"
+	// StreamSnapshots is the stream of the snapshots of all partitions.
+	StreamSnapshots = "SNAPSHOTS"
 
 	streamBookPrefix      = "BOOK_"
 	streamDirectory       = "KV_" + BucketDirectory
@@ -24,10 +26,12 @@ const (
 	subjectBookPrefix     = "rollbook.book."
 	subjectLivePrefix     = "rollbook.live.book."
 	subjectAnnouncePrefix = "rollbook.writer."
+	subjectSnapshotPrefix = "rollbook.snapshot."
 
-	subjectAllCommands = subjectCommandPrefix + "*.*"
-	subjectAllLive     = subjectLivePrefix + "*"
-	subjectAllAnnounce = subjectAnnouncePrefix + "*"
+	subjectAllCommands  = subjectCommandPrefix + "*.*"
+	subjectAllLive      = subjectLivePrefix + "*"
+	subjectAllAnnounce  = subjectAnnouncePrefix + "*"
+	subjectAllSnapshots = subjectSnapshotPrefix + ">"
 
 	// Outcomes are only ever sent to inboxes: see checkInbox.
 	inboxPrefix = "_INBOX."
@@ -87,6 +91,15 @@ func LiveSubject(p Partition) string { return subjectLivePrefix + p.String() }
 
 // AnnounceSubject is where the writer of p says that it lives.
 func AnnounceSubject(p Partition) string { return subjectAnnouncePrefix + p.String() }
+
+// SnapshotSubject is where the list of the snapshots of p stands.
+func SnapshotSubject(p Partition) string { return subjectSnapshotPrefix + p.String() }
+
+// SnapshotChunkSubject is where chunk n, from 0, of the snapshot in a slot of p
+// stands. There are two slots, 0 and 1.
+func SnapshotChunkSubject(p Partition, slot, n int) string {
+	return SnapshotSubject(p) + "." + strconv.Itoa(slot) + "." + strconv.Itoa(n)
+}
 
 // isToken reports whether s can stand as one token of a command subject:
 // lower-case letters, digits, '_' and '-', 1 to 64 of them.
