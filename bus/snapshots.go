@@ -38,6 +38,7 @@ type Snapshot struct {
 	PageHash string    `json:"page_sha256"` // of that page's stored bytes, in hex: which book it is of
 	Epoch    uint64    `json:"epoch"`       // of that page
 	Events   uint64    `json:"events"`      // in the book through that page
+	Sessions uint64    `json:"sessions"`    // live after that page
 	Written  time.Time `json:"written"`     // the wall clock of its writer
 	Slot     int       `json:"slot"`
 	Chunks   int       `json:"chunks"`
@@ -185,8 +186,8 @@ func (k *Book) chunks(ctx context.Context, s Snapshot, whole *bool) iter.Seq2[[]
 }
 
 // WriteSnapshot stores the chunks that fill puts as the newest snapshot: of the
-// state after the given page, whose number of events so far and format the
-// caller knows. from is the snapshot that it was made from, which stays; zero
+// state after the given page. Of the entry the caller gives the format, the
+// epoch, the numbers and the time. from is the snapshot that it was made from, which stays; zero
 // when there was none. On nil it is on disk, and the entry is returned. Another
 // writer of snapshots is noticed at the end: ErrConflict.
 func (k *Book) WriteSnapshot(ctx context.Context, s, from Snapshot, at StoredPage, fill func(put func(chunk []byte) error) error) (Snapshot, error) {

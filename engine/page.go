@@ -82,6 +82,7 @@ func (w *Writer) turn(ctx context.Context, intake Intake) error {
 		}
 		w.last, w.lastTime = seq, page.Time
 		w.announced.Store(seq)
+		w.events.Add(uint64(len(page.Events)))
 		w.answers.settle(seq, page.Answers, page.Time)
 		w.cfg.Metrics.stored(len(page.Events), w.state.Sessions())
 	}

@@ -3,20 +3,23 @@ package engine
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"rollbook/bus"
 	"rollbook/engine/session"
 )
 
-// load throws the state away and folds the book from its first page to its end as of now. The start, a take-over and
-// the way out of a failed append are this one function.
+// load throws the state away and folds the book to its end as of now: from the newest good snapshot, or from its first
+// page. The start, a take-over and the way out of a failed append are this one function.
 func (w *Writer) load(ctx context.Context) error {
+	start := time.Now()
+	if err := w.begin(ctx); err != nil {
+		return err
+	}
 	end, err := w.cfg.Book.End(ctx)
 	if err != nil {
 		return fmt.Errorf("find the end of the book: %w", err)
 	}
-	w.state, w.answers = session.NewState(w.cfg.Policies), newAnswers()
-	w.last, w.epoch, w.lastTime, w.read, w.source = 0, 0, 0, 0, 0
 	if end == 0 {
 		return nil
 	}
@@ -26,12 +29,15 @@ func (w *Writer) load(ctx context.Context) error {
 		newest = page.Time
 		return err
 	})
+	from := w.last
 	if err == nil {
-		err = w.cfg.Book.Read(ctx, 0, end, func(stored bus.StoredPage) error { return w.fold(stored, newest) })
+		err = w.cfg.Book.Read(ctx, w.last, end, func(stored bus.StoredPage) error { return w.fold(stored, newest) })
 	}
 	if err != nil {
 		return fmt.Errorf("read the book: %w", err)
 	}
+	w.cfg.Log.Info("read the book", "partition", w.cfg.Partition, "after", from, "through", w.last,
+		"sessions", w.state.Sessions(), "took", time.Since(start).Round(time.Millisecond))
 	return nil
 }
 
@@ -48,6 +54,7 @@ func (w *Writer) fold(stored bus.StoredPage, newest int64) error {
 		}
 		w.state.Apply(e)
 	}
+	w.events.Add(uint64(len(page.Events)))
 	if newest-page.Time < int64(answerMemory) {
 		w.answers.settle(stored.Seq, page.Answers, page.Time)
 	}

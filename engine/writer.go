@@ -58,6 +58,8 @@ type Config struct {
 	// OpenIntake opens the commands after a position, as far as incarnation is still the stream that the position is of.
 	OpenIntake func(ctx context.Context, incarnation int64, after uint64) (Intake, error)
 	Policies   session.Policies
+	// Snapshots are those of the book. Nil: the book is read from its first page.
+	Snapshots Snapshots
 	// Alone says that no other process can write to this book (an embedded bus with its data directory locked), so that
 	// the writer need not listen for another before it starts.
 	Alone bool
@@ -106,6 +108,8 @@ type Writer struct {
 	composing map[bus.CommandID]answer // what the page at hand answers so far
 
 	announced atomic.Uint64 // last, for the announcing goroutine
+	events    atomic.Uint64 // in the book through last, for the snapshotter
+	began     atomic.Uint64 // in the snapshot that the fold began from
 	role      atomic.Int32
 }
 

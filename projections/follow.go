@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
 	"time"
@@ -42,12 +43,22 @@ type Model interface {
 	Apply(Page) error
 }
 
+// Restorer is a model that can begin with a state that was folded already, in place of the pages that led to it.
+type Restorer interface {
+	Model
+	// Restore takes over the state of a partition as of a page's time. It is called at most once a partition, before the
+	// first Apply of it, perhaps at the same time as for another. The state is the model's to read until it returns.
+	Restore(p bus.Partition, at session.Instant, state *session.State) error
+}
+
 // Book is the log of one partition: *[bus.Book].
 type Book interface {
 	Partition() bus.Partition
 	Follow(ctx context.Context, after uint64, fn func(bus.StoredPage) error) error
 	End(ctx context.Context) (uint64, error)
 	Announcements(fn func(bus.Announcement)) (stop func(), err error)
+	// Restore has the newest good snapshot of the book read; a zero Snapshot says that there is none.
+	Restore(ctx context.Context, format uint64, read func(chunks iter.Seq2[[]byte, error]) error) (bus.Snapshot, bus.StoredPage, error)
 }
 
 // Config is what a follower stands on.
@@ -128,7 +139,10 @@ func (f *Follower) Run(ctx context.Context) error {
 
 // follow applies the pages of one partition for ever.
 func (f *Follower) follow(ctx context.Context, p *part) error {
-	err := p.book.Follow(ctx, p.position(), func(stored bus.StoredPage) error { return f.apply(p, stored) })
+	err := f.restore(ctx, p)
+	if err == nil {
+		err = p.book.Follow(ctx, p.position(), func(stored bus.StoredPage) error { return f.apply(p, stored) })
+	}
 	if err != nil && ctx.Err() == nil {
 		f.cfg.Log.Error("a projection is stuck", "partition", p.book.Partition(), "position", p.position(), "err", err)
 		p.fail()

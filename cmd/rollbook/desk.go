@@ -181,7 +181,7 @@ func openStore(ctx context.Context, b *bus.Bus, policy directory.PasswordPolicy)
 // newWriter makes the writer of a partition on this bus. metrics may be nil.
 func newWriter(b *bus.Bus, p bus.Partition, policies session.Policies, alone bool, log *slog.Logger, metrics *engine.Metrics) *engine.Writer {
 	return engine.New(engine.Config{
-		Partition: p, Book: b.Book(p), Policies: policies, Alone: alone, Log: log, Metrics: metrics,
+		Partition: p, Book: b.Book(p), Snapshots: b.Book(p), Policies: policies, Alone: alone, Log: log, Metrics: metrics,
 		OpenIntake: func(ctx context.Context, incarnation int64, after uint64) (engine.Intake, error) {
 			intake, err := b.Intake(ctx, p, incarnation, after)
 			if err != nil {

@@ -42,6 +42,7 @@ type house struct {
 	submit   *bus.Submitter
 
 	writers   []*engine.Writer
+	snapshots []*engine.Snapshotter // one a writer
 	follower  *projections.Follower
 	sessions  *tokens.Index
 	resources *resources.Index
@@ -173,7 +174,11 @@ func (h *house) furnish(kv jetstream.KeyValue, key [32]byte) {
 	h.sessions, h.resources = tokens.New(), resources.New()
 	var books []projections.Book
 	for p := range bus.Partition(h.layout.Partitions) {
-		h.writers = append(h.writers, newWriter(h.bus, p, policies, h.embedded != nil, h.log, metrics))
+		w := newWriter(h.bus, p, policies, h.embedded != nil, h.log, metrics)
+		h.writers = append(h.writers, w)
+		h.snapshots = append(h.snapshots, engine.NewSnapshotter(engine.SnapshotterConfig{
+			Partition: p, Book: h.bus.Book(p), Snapshots: h.bus.Book(p), Writer: w,
+			Every: h.set.SnapshotEvents, Pause: h.set.SnapshotPause, Log: h.log, Metrics: metrics}))
 		books = append(books, h.bus.Book(p))
 	}
 	h.follower = projections.NewFollower(projections.Config{

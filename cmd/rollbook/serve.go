@@ -161,6 +161,9 @@ func (h *house) run(ctx context.Context, prepare func(context.Context) error, re
 	reading := begin(ctx, g, "read the directory", h.directory.Run)
 	noting := begin(ctx, g, "the gate", h.gate.Run)
 	order := []*stage{noting} // in which they stop: the gate's notes of use need the writers
+	for _, s := range h.snapshots {
+		order = append(order, begin(ctx, g, "the snapshots", s.Run))
+	}
 	for _, w := range h.writers {
 		order = append(order, begin(ctx, g, "the writer", w.Run))
 	}

@@ -26,13 +26,13 @@ func snapshotOf(t testing.TB, s *State) [][]byte {
 
 // restored is the state that chunks make.
 func restored(policies Policies, chunks ...[]byte) (*State, error) {
-	r := NewSnapshotReader(policies)
-	for _, chunk := range chunks {
-		if err := r.Add(chunk); err != nil {
-			return nil, err
+	return ReadSnapshot(policies, func(yield func([]byte, error) bool) {
+		for _, chunk := range chunks {
+			if !yield(chunk, nil) {
+				return
+			}
 		}
-	}
-	return r.State()
+	})
 }
 
 // decisive leaves out of a picture what no decision depends on: one-time tokens that are used up, in the list by time.
@@ -135,6 +135,10 @@ func TestSnapshotChunks(t *testing.T) {
 		if _, err := restored(DefaultPolicies(), slices.Insert(slices.Clone(chunks), i, chunks[i])...); !errors.Is(err, ErrUndecodable) {
 			t.Errorf("with chunk %d twice: %v", i, err)
 		}
+	}
+	lost := errors.New("lost")
+	if _, err := ReadSnapshot(DefaultPolicies(), func(yield func([]byte, error) bool) { yield(nil, lost) }); !errors.Is(err, lost) {
+		t.Errorf("a chunk was lost, and what is said is: %v", err)
 	}
 	full, n := errors.New("full"), 0
 	err = s.Snapshot(func([]byte) error {

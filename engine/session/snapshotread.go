@@ -5,10 +5,34 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 )
 
-// SnapshotReader makes a state of the chunks of a snapshot.
-type SnapshotReader struct {
+// maxClients bounds the memory of a reader for texts that may come again.
+const maxClients = 4096
+
+// ReadSnapshot makes the state, under these policies, of the chunks that [State.Snapshot] gave. It reads them to their
+// end and gives back an error among them as it is; otherwise [ErrUndecodable] for what no version of this package wrote,
+// and [ErrFromTheFuture] for what another version did. Either way there is no state.
+func ReadSnapshot(policies Policies, chunks iter.Seq2[[]byte, error]) (*State, error) {
+	r := &snapshotReader{state: NewState(policies), clients: make(map[string]string)}
+	for chunk, err := range chunks {
+		if err != nil {
+			return nil, err
+		}
+		if err := r.add(chunk); err != nil {
+			return nil, fmt.Errorf("record %d of the snapshot: %w", r.records, err)
+		}
+	}
+	if !r.ended {
+		return nil, fmt.Errorf("%w: the snapshot has no end", ErrUndecodable)
+	}
+	heap.Init(&r.state.deadlines)
+	return r.state, nil
+}
+
+// snapshotReader is a state in the making.
+type snapshotReader struct {
 	state   *State
 	user    *user
 	id      UserID // of user
@@ -16,53 +40,29 @@ type SnapshotReader struct {
 	clients map[string]string // one text for equal ones
 	records uint64
 	ended   bool
-	err     error // the first: what was read since means nothing
 }
 
-// maxClients bounds the memory of [SnapshotReader] for texts that may come again.
-const maxClients = 4096
-
-// NewSnapshotReader begins a state under these policies.
-func NewSnapshotReader(policies Policies) *SnapshotReader {
-	return &SnapshotReader{state: NewState(policies), clients: make(map[string]string)}
-}
-
-// Add reads the next chunk. It gives [ErrUndecodable] for what no version of this package wrote, and [ErrFromTheFuture]
-// for what another version did; either way there will be no state.
-func (r *SnapshotReader) Add(chunk []byte) error {
-	for len(chunk) > 0 && r.err == nil {
+// add reads the records of one chunk.
+func (r *snapshotReader) add(chunk []byte) error {
+	for len(chunk) > 0 {
 		kind, n := binary.Uvarint(chunk)
 		length, m := binary.Uvarint(chunk[max(n, 0):])
 		if n <= 0 || m <= 0 || length > uint64(len(chunk)-n-m) {
-			r.err = fmt.Errorf("%w: a record is cut off", ErrUndecodable)
-			break
+			return fmt.Errorf("%w: a record is cut off", ErrUndecodable)
 		}
 		chunk = chunk[n+m:]
-		r.err = r.record(kind, chunk[:length])
+		if err := r.record(kind, chunk[:length]); err != nil {
+			return err
+		}
 		chunk = chunk[length:]
 	}
-	if r.err != nil {
-		return fmt.Errorf("record %d of the snapshot: %w", r.records, r.err)
-	}
 	return nil
-}
-
-// State is what the chunks made. It is an error when the end is missing.
-func (r *SnapshotReader) State() (*State, error) {
-	if r.err == nil && !r.ended {
-		r.err = fmt.Errorf("%w: the snapshot has no end", ErrUndecodable)
-	}
-	if r.err != nil {
-		return nil, r.err
-	}
-	heap.Init(&r.state.deadlines)
-	return r.state, nil
 }
 
 var errMisplaced = errors.New("a record stands twice, or where it does not belong")
 
 // record reads one record. What it accepts leaves the state whole: see the property in snapshot_test.go.
-func (r *SnapshotReader) record(kind uint64, data []byte) error {
+func (r *snapshotReader) record(kind uint64, data []byte) error {
 	r.records++
 	if (r.records == 1) != (kind == recordHead) || r.ended {
 		return fmt.Errorf("%w: %w", ErrUndecodable, errMisplaced)
@@ -81,7 +81,7 @@ func (r *SnapshotReader) record(kind uint64, data []byte) error {
 }
 
 // head reads the version before anything else: another one may have other fields.
-func (r *SnapshotReader) head(data []byte) error {
+func (r *snapshotReader) head(data []byte) error {
 	var head headRecord
 	if err := read(data, 0, func([]uint64) (fielder, error) { return &head, nil }); err != nil {
 		return err
@@ -94,7 +94,7 @@ func (r *SnapshotReader) head(data []byte) error {
 }
 
 // place puts a record into the state; it does not fit when there is something in its place, or nothing it belongs to.
-func (r *SnapshotReader) place(kind uint64, data []byte) (fits bool, err error) {
+func (r *snapshotReader) place(kind uint64, data []byte) (fits bool, err error) {
 	s := r.state
 	switch kind {
 	case recordUser:
@@ -156,7 +156,7 @@ func (r *SnapshotReader) place(kind uint64, data []byte) (fits bool, err error) 
 	return fits, err
 }
 
-func (r *SnapshotReader) placeSession(data []byte) (fits bool, err error) {
+func (r *snapshotReader) placeSession(data []byte) (fits bool, err error) {
 	l := &live{place: len(r.state.deadlines)}
 	if err := readWhole(data, l); err != nil || r.user == nil || r.state.sessions[l.ID] != nil {
 		return false, err
