@@ -8,6 +8,7 @@
 //   - Nothing is answered before it is on disk.
 //   - One goroutine owns the state. The state may be one page ahead of the book; on any outcome of an append but
 //     "applied" it is thrown away and rebuilt from the book, by the same fold that serves the start.
+//   - A snapshot is where a fold may begin, and nothing is true because it stands in one.
 //   - Being the writer is a belief; the fence is the book's: every page is appended with the sequence of the last page
 //     this writer knows, so a deposed writer cannot append. It finds a newer epoch, says so, and stands by.
 //   - A command is done once: its id stands in the page that answers it, and a repeat is answered from that page.

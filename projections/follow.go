@@ -1,8 +1,8 @@
 // Package projections is the follow loop that every read model shares.
 //
-// A [Follower] reads the book of each partition page by page, decodes each page once, hands it to every model in the
-// same order, and then, not before, moves its position. Whoever wrote something awaits its position; whoever must not
-// miss anything asks for the barrier.
+// A [Follower] begins with the newest good snapshot of each partition, or with its first page. From there it reads the
+// book page by page, decodes each page once, hands it to every model in the same order, and then, not before, moves its
+// position. Whoever wrote something awaits its position; whoever must not miss anything asks for the barrier.
 //
 // Invariants:
 //   - Pages are applied in order, without a gap, each once, by one goroutine a partition.
@@ -103,7 +103,7 @@ type round struct {
 	err  error
 }
 
-// NewFollower makes a follower at the beginning of the book; it starts nothing.
+// NewFollower makes a follower before the beginning; it starts nothing.
 func NewFollower(cfg Config) *Follower {
 	if cfg.Staleness <= 0 {
 		cfg.Staleness = 2 * time.Second

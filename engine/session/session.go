@@ -2,7 +2,7 @@
 //
 // A command (Login, Refresh, Logout, Verify, and the operator's) asks; [State.Decide] answers with events, or with a
 // refusal; [State.Apply] folds an event into the state. The codec turns commands, events and replies into bytes that
-// decode for ever.
+// decode for ever, and a whole state into a snapshot, which spares a fold and may be thrown away.
 //
 // Invariants:
 //   - Decide and Apply are pure and total: no clock, no randomness, no I/O. Ids and token hashes are minted before and
