@@ -27,10 +27,13 @@ type base struct {
 	at    bus.StoredPage
 }
 
-// restore finds where to begin. snapshots may be nil.
-func restore(ctx context.Context, snapshots Snapshots, policies session.Policies) (b base, err error) {
+// restore finds where to begin. snapshots may be nil. rest, called after each chunk, may hold it up; nil does not.
+func restore(ctx context.Context, snapshots Snapshots, policies session.Policies, rest func() error) (b base, err error) {
 	if snapshots != nil {
 		b.from, b.at, err = snapshots.Restore(ctx, session.SnapshotVersion, func(chunks iter.Seq2[[]byte, error]) error {
+			if rest != nil {
+				chunks = heldUp(chunks, rest)
+			}
 			state, err := session.ReadSnapshot(policies, chunks)
 			b.state = state
 			return err
@@ -42,11 +45,26 @@ func restore(ctx context.Context, snapshots Snapshots, policies session.Policies
 	return b, err
 }
 
+// heldUp gives the same chunks, with a rest after each.
+func heldUp(chunks iter.Seq2[[]byte, error], rest func() error) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for chunk, err := range chunks {
+			if !yield(chunk, err) {
+				return
+			}
+			if err := rest(); err != nil {
+				yield(nil, err)
+				return
+			}
+		}
+	}
+}
+
 // begin sets the start of the fold.
 func (w *Writer) begin(ctx context.Context) error {
 	w.answers = newAnswers()
 	w.last, w.epoch, w.lastTime, w.read, w.source = 0, 0, 0, 0, 0
-	b, err := restore(ctx, w.cfg.Snapshots, w.cfg.Policies)
+	b, err := restore(ctx, w.cfg.Snapshots, w.cfg.Policies, nil)
 	if err != nil {
 		return err
 	}

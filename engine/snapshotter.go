@@ -29,8 +29,15 @@ type SnapshotterConfig struct {
 	Metrics *Metrics
 }
 
-// snapshotLook is how often a snapshotter looks whether one is due.
-const snapshotLook = time.Second
+const (
+	// snapshotLook is how often a snapshotter looks whether one is due.
+	snapshotLook = time.Second
+	// workSlice is how long a snapshotter works before it rests, and restFor how many times as long it rests then, at the
+	// most for restMost. Without rest it takes a core from the writer, and from the bus that it shares with the writer.
+	workSlice = time.Millisecond
+	restFor   = 4
+	restMost  = 100 * time.Millisecond
+)
 
 // errNotWriting says that the writer of this process has stopped writing, and another may be at the snapshots.
 var errNotWriting = errors.New("the writer of this process does not write")
@@ -133,7 +140,9 @@ func (s *Snapshotter) discover(ctx context.Context) error {
 // which is the last thing done, a crash leaves the snapshot before whole. Not while Run runs.
 func (s *Snapshotter) Take(ctx context.Context) error {
 	start := time.Now()
-	b, err := restore(ctx, s.cfg.Snapshots, session.Policies{}) // policies shape new events, and none is made here
+	pace := pacer{since: start}
+	rest := func() error { return pace.rest(ctx) }
+	b, err := restore(ctx, s.cfg.Snapshots, session.Policies{}, rest) // policies shape new events, and none is made here
 	if err != nil {
 		return err
 	}
@@ -157,7 +166,7 @@ func (s *Snapshotter) Take(ctx context.Context) error {
 		}
 		at, entry.Epoch = stored, page.Epoch
 		entry.Events += uint64(len(page.Events))
-		return nil
+		return rest()
 	})
 	if err != nil {
 		return fmt.Errorf("read the book: %w", err)
@@ -168,7 +177,10 @@ func (s *Snapshotter) Take(ctx context.Context) error {
 			if s.cfg.Writer.Role() != Writing {
 				return errNotWriting
 			}
-			return put(chunk)
+			if err := put(chunk); err != nil {
+				return err
+			}
+			return rest()
 		})
 	})
 	if err != nil {
@@ -180,4 +192,19 @@ func (s *Snapshotter) Take(ctx context.Context) error {
 	s.cfg.Log.Info("wrote a snapshot", "partition", s.cfg.Partition, "page", s.last.Page, "sessions", s.last.Sessions,
 		"bytes", s.last.Bytes, "took", took.Round(time.Millisecond))
 	return nil
+}
+
+// pacer makes a long job rest.
+type pacer struct {
+	since time.Time // of the work since the last rest
+}
+
+func (p *pacer) rest(ctx context.Context) error {
+	worked := time.Since(p.since)
+	if worked < workSlice {
+		return nil
+	}
+	err := sleep(ctx, min(restFor*worked, restMost))
+	p.since = time.Now()
+	return err
 }

@@ -21,7 +21,7 @@ import (
 const SnapshotVersion = 1
 
 // SnapshotChunk is how many bytes a chunk of a snapshot has at the most, unless one record alone has more.
-const SnapshotChunk = 512 << 10
+const SnapshotChunk = 128 << 10
 
 // snapshotWriter gathers records into chunks.
 type snapshotWriter struct {

@@ -110,7 +110,7 @@ func crowded(sessions int) *State {
 // TestSnapshotChunks: a large state comes in chunks of the promised size, none of which can be missing, stand twice or
 // change its place; the last error of emit is given back.
 func TestSnapshotChunks(t *testing.T) {
-	s := crowded(8000)
+	s := crowded(3000)
 	chunks := snapshotOf(t, s)
 	if len(chunks) < 3 {
 		t.Fatalf("%d chunks: nothing is proved", len(chunks))
