@@ -22,6 +22,12 @@ type Metrics struct {
 	recoveries prometheus.Counter
 	terms      *prometheus.CounterVec
 	ignored    prometheus.Counter
+
+	snapshotEvents  *prometheus.GaugeVec
+	snapshotSeconds *prometheus.GaugeVec
+	snapshotTook    *prometheus.GaugeVec
+	snapshotBytes   *prometheus.GaugeVec
+	snapshotErrors  *prometheus.CounterVec
 }
 
 // NewMetrics makes the metrics of a process's writers.
@@ -46,11 +52,23 @@ func NewMetrics() *Metrics {
 			Help: "Changes of office of this process's writers: taken_over, resigned, or deposed by another process."}, []string{"change"}),
 		ignored: prometheus.NewCounter(prometheus.CounterOpts{Name: "rollbook_stale_commands_total",
 			Help: "Commands that reached the writer after their sender had given up."}),
+		snapshotEvents:  snapshotGauge("age_events", "Events since the newest snapshot: what a start reads beside it. All events, while there is none."),
+		snapshotSeconds: snapshotGauge("age_seconds", "Seconds since the newest snapshot was written; -1: there is none."),
+		snapshotTook:    snapshotGauge("duration_seconds", "How long this process took to write the newest snapshot."),
+		snapshotBytes:   snapshotGauge("bytes", "Size of the newest snapshot."),
+		snapshotErrors: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rollbook_snapshot_failures_total",
+			Help: "Snapshots that were due and could not be written."}, []string{"partition"}),
 	}
 }
 
+// snapshotGauge is one of the figures of a partition's newest snapshot, while its writer is in this process.
+func snapshotGauge(name, help string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "rollbook_snapshot_" + name, Help: help}, []string{"partition"})
+}
+
 func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.commands, m.events, m.appends, m.pageEvents, m.sessions, m.roles, m.recoveries, m.terms, m.ignored}
+	return []prometheus.Collector{m.commands, m.events, m.appends, m.pageEvents, m.sessions, m.roles, m.recoveries, m.terms, m.ignored,
+		m.snapshotEvents, m.snapshotSeconds, m.snapshotTook, m.snapshotBytes, m.snapshotErrors}
 }
 
 // Describe implements [prometheus.Collector].
@@ -109,3 +127,27 @@ func (m *Metrics) tookOver()  { m.terms.WithLabelValues("taken_over").Inc() }
 func (m *Metrics) resigned()  { m.terms.WithLabelValues("resigned").Inc() }
 func (m *Metrics) deposed()   { m.terms.WithLabelValues("deposed").Inc() }
 func (m *Metrics) stale()     { m.ignored.Inc() }
+
+func (m *Metrics) snapshotAge(p bus.Partition, events uint64, last bus.Snapshot, now time.Time) {
+	seconds := -1.0
+	if last.Page > 0 {
+		seconds = now.Sub(last.Written).Seconds()
+	}
+	m.snapshotEvents.WithLabelValues(p.String()).Set(float64(events))
+	m.snapshotSeconds.WithLabelValues(p.String()).Set(seconds)
+	m.snapshotBytes.WithLabelValues(p.String()).Set(float64(last.Bytes))
+}
+
+func (m *Metrics) snapshotWritten(p bus.Partition, s bus.Snapshot, took time.Duration) {
+	m.snapshotTook.WithLabelValues(p.String()).Set(took.Seconds())
+	m.snapshotBytes.WithLabelValues(p.String()).Set(float64(s.Bytes))
+}
+
+func (m *Metrics) snapshotFailed(p bus.Partition) { m.snapshotErrors.WithLabelValues(p.String()).Inc() }
+
+// snapshotGone takes back what another process's writer is asked for now.
+func (m *Metrics) snapshotGone(p bus.Partition) {
+	for _, gauge := range []*prometheus.GaugeVec{m.snapshotEvents, m.snapshotSeconds, m.snapshotTook, m.snapshotBytes} {
+		gauge.DeleteLabelValues(p.String())
+	}
+}
