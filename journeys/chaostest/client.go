@@ -288,6 +288,9 @@ func (c *caller) end(op Op) {
 // notSent is a call that certainly did not happen.
 const notSent Outcome = "not sent"
 
+// noAnswer is what is known of a call whose answer did not come, as the text of its outcome.
+const noAnswer = "no answer"
+
 func (c *caller) genesis(ctx context.Context, s *held, at *node, access, format string, args ...any) (Outcome, string) {
 	if s == nil {
 		status, m, err := c.call(ctx, at, 4, "POST", "/event-logout", map[string]string{"SESSION_AUTH_TOKEN": access}, "")
@@ -337,16 +340,18 @@ func genesisMeans(status int, m map[string]any, err error) (Outcome, string) {
 	switch text, _ := m["MESSAGE_TYPE"].(string); {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return notSent, ""
-	case err != nil || status >= 500:
-		return Unknown, ""
+	case err != nil:
+		return Unknown, noAnswer
+	case status >= 500:
+		return Unknown, fmt.Sprint(status)
 	case strings.HasSuffix(text, "_ACK"):
 		return Yes, ""
 	case text == "":
-		return Unknown, ""
+		return Unknown, noAnswer
 	}
 	said := fmt.Sprint(m["ERROR"])
 	if strings.Contains(said, "UNAVAILABLE") {
-		return Unknown, ""
+		return Unknown, "UNAVAILABLE"
 	}
 	return No, said
 }
@@ -356,8 +361,10 @@ func traderEvolutionMeans(status int, m map[string]any, err error) (Outcome, str
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return notSent, ""
-	case err != nil || status >= 500 || status == 0:
-		return Unknown, ""
+	case err != nil || status == 0:
+		return Unknown, noAnswer
+	case status >= 500:
+		return Unknown, fmt.Sprint(status)
 	case status == http.StatusOK || status == http.StatusNotFound:
 		return Yes, ""
 	}
