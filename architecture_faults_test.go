@@ -1,6 +1,7 @@
 package rollbook_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -112,6 +113,37 @@ var faults = []struct {
 	{"no machine paths, no loose marks", "a mark without an issue",
 		map[string]string{"bus/bus.go": file("bus", "// TO"+"DO(me): later")},
 		[]string{"bus/bus.go:4 holds a TO" + "DO without the number of its issue"}},
+
+	{"a corpus for each fuzz target", "none",
+		map[string]string{"bus/page_test.go": fuzzTarget},
+		[]string{"bus.FuzzPage has no corpus in bus/testdata/fuzz/FuzzPage"}},
+	{"a corpus for each fuzz target", "another's",
+		map[string]string{"bus/page_test.go": fuzzTarget, "bus/testdata/fuzz/FuzzPage/a": fuzzInput, "bus/testdata/fuzz/FuzzPages/b": fuzzInput},
+		[]string{"bus/testdata/fuzz/FuzzPages is the corpus of no fuzz target"}},
+	{"a corpus for each fuzz target", "a large input",
+		map[string]string{"bus/page_test.go": fuzzTarget, "bus/testdata/fuzz/FuzzPage/a": fuzzInput + strings.Repeat("\n", maxInput)},
+		[]string{"bus/testdata/fuzz/FuzzPage/a has", "more than the 4096 of an input"}},
+	{"a corpus for each fuzz target", "many inputs", corpora(1, maxCorpus+1, fuzzInput),
+		[]string{"bus/testdata/fuzz/FuzzPage0 has 49 inputs, more than 48"}},
+	{"a corpus for each fuzz target", "many large ones", corpora(9, 45, fuzzInput+strings.Repeat("\n", maxInput-len(fuzzInput))),
+		[]string{"the corpora have 1658880 bytes, more than 1572864"}},
+}
+
+// fuzzInput is an input of a fuzz target for the fault trees, and fuzzTarget the target.
+const fuzzInput = "go test fuzz v1\n[]byte(\"\")\n"
+
+var fuzzTarget = file("bus", "import \"testing\"\n\nfunc FuzzPage(f *testing.F) {}")
+
+// corpora are so many targets with so many inputs each.
+func corpora(targets, inputs int, input string) map[string]string {
+	files := map[string]string{}
+	for t := range targets {
+		files[fmt.Sprintf("bus/page%d_test.go", t)] = strings.Replace(fuzzTarget, "FuzzPage", fmt.Sprintf("FuzzPage%d", t), 1)
+		for i := range inputs {
+			files[fmt.Sprintf("bus/testdata/fuzz/FuzzPage%d/%d", t, i)] = input
+		}
+	}
+	return files
 }
 
 // prom is an import for the fault trees.
@@ -177,6 +209,8 @@ func TestRulesPassSoundTree(t *testing.T) {
 		"adapters/adapters.go":             file("adapters", `import "rollbook/bus"`),
 		"adapters/genesis/genesis.go":      file("genesis", `import "rollbook/adapters"`),
 		"adapters/genesis/testdata/odd.go": "no Go at all",
+		"bus/page_test.go":                 fuzzTarget,
+		"bus/testdata/fuzz/FuzzPage/a":     fuzzInput,
 		"journeys/journeys_test.go": "// Package journeys_test walks.\npackage journeys_test\n\n" +
 			"import \"rollbook/adapters/genesis\"\n",
 		"cmd/rollbook/main.go":    command(`import "rollbook/adapters/genesis"`),

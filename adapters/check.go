@@ -2,6 +2,8 @@ package adapters
 
 import (
 	"context"
+	"sync"
+	"time"
 
 	"rollbook/engine/session"
 )
@@ -57,7 +59,8 @@ func (g *Gate) Name(user session.UserID) string {
 	return name
 }
 
-// Watch gives a channel that is closed when the session ends, wherever that happens. stop releases it.
+// Watch gives a channel that is closed when the session ends, wherever that happens. stop releases it. A session that was
+// granted here and has not been seen by this pod yet, because it lags, is watched from its arrival on.
 func (g *Gate) Watch(id session.SessionID) (ended <-chan struct{}, stop func()) {
 	return g.cfg.Sessions.Watch(id)
 }
@@ -100,20 +103,35 @@ func (g *Gate) noted(id session.SessionID) {
 	g.mu.Unlock()
 }
 
-// Run records the use of sessions until ctx ends. It always returns ctx's error.
+// announceEvery is how often a pod says that it lives.
+const announceEvery = 2 * time.Second
+
+// Run records the use of sessions and announces the pod until ctx ends. It always returns ctx's error.
 func (g *Gate) Run(ctx context.Context) error {
-	const recorders = 16
-	done := make(chan struct{})
-	for range recorders {
-		go func() {
-			defer func() { done <- struct{}{} }()
-			g.record(ctx)
-		}()
+	var working sync.WaitGroup
+	for range 16 {
+		working.Go(func() { g.record(ctx) })
 	}
-	for range recorders {
-		<-done
-	}
+	working.Go(func() { g.announce(ctx) })
+	working.Wait()
 	return ctx.Err()
+}
+
+func (g *Gate) announce(ctx context.Context) {
+	if g.cfg.Announce == nil {
+		return
+	}
+	tick := time.NewTicker(announceEvery)
+	defer tick.Stop()
+	for {
+		// What is lost is made up for by the next: a lease is many times longer.
+		_ = g.cfg.Announce(g.cfg.Pod)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 func (g *Gate) record(ctx context.Context) {
@@ -123,7 +141,7 @@ func (g *Gate) record(ctx context.Context) {
 			return
 		case u := <-g.touches:
 			// A use that cannot be recorded is recorded by the next one; the session only seems idle a little longer.
-			if _, err := g.submit(ctx, u.user, &session.Touch{User: u.user, Session: u.session}); err != nil && ctx.Err() == nil {
+			if _, err := g.submit(ctx, u.user, &session.Touch{User: u.user, Session: u.session, Pod: g.cfg.Pod}); err != nil && ctx.Err() == nil {
 				g.cfg.Log.Warn("the use of a session could not be recorded", "session", u.session, "err", err)
 			}
 			g.noted(u.session)

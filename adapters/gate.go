@@ -5,6 +5,11 @@
 // projection has seen it (read your writes), and hands back what the adapter renders. A token that is only to be
 // checked never leaves the pod: it is hashed and looked up.
 //
+// On the way to the gate the venues share what is the same for all of them, each piece a type of its own: the bounds of an
+// HTTP exchange (exchange.go) and of a JSON object (object.go, depth.go), who may call from a browser (origins.go), the
+// sockets of a pod (sockets.go) and the sessions that linger when they are gone (linger.go), what is counted (replies.go)
+// and what is logged while the book is away (outage.go). What a venue says, and where it differs, stays with the venue.
+//
 // Invariants:
 //   - Passwords and tokens stay here: a command carries a verdict and hashes.
 //   - A refusal ([Refused]) is the domain's answer; an error means "not known", and is never rendered as a refusal.
@@ -15,6 +20,7 @@ package adapters
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -74,8 +80,12 @@ type Sessions interface {
 	ByUser(user session.UserID) []session.Session
 	// OneTime is whom a one-time token was issued for, as long as it is not redeemed.
 	OneTime(hash session.TokenHash) (session.UserID, bool)
-	// Watch gives a channel that is closed when the session ends (at once, when it is not live). stop releases it.
+	// Watch gives a channel that is closed when the session ends: at once, when it is neither live nor expected. stop
+	// releases it.
 	Watch(id session.SessionID) (ended <-chan struct{}, stop func())
+	// Expect says that the session was started at a position that may not have been seen here yet: until then it has
+	// not ended.
+	Expect(id session.SessionID, at bus.Position)
 }
 
 // Resources is this pod's view of what can be asked for.
@@ -110,6 +120,11 @@ type Config struct {
 	Checks int
 	// Queue is how many logins may wait for their hash; more are refused with [ErrBusy]. Zero: 64 for each check.
 	Queue int
+	// Pod names this life of the pod. Zero: a new one.
+	Pod session.PodID
+	// Announce says that the pod lives: what it does not say for the time of a lease is taken for its death, and its
+	// clients' bound sessions end. Nil: nobody is told.
+	Announce func(session.PodID) error
 	// Timeout bounds how long a command's outcome is awaited. Zero: 5 s.
 	Timeout time.Duration
 	// Now is the pod's clock. Nil: time.Now.
@@ -142,6 +157,9 @@ func NewGate(cfg Config) *Gate {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Pod == (session.PodID{}) {
+		_, _ = rand.Read(cfg.Pod[:]) // never fails
 	}
 	return &Gate{
 		cfg: cfg, checks: make(chan struct{}, cfg.Checks), queue: make(chan struct{}, cfg.Queue+cfg.Checks),
@@ -177,26 +195,32 @@ func (g *Gate) submit(ctx context.Context, user session.UserID, cmd session.Comm
 }
 
 func (g *Gate) submitTo(ctx context.Context, p bus.Partition, cmd session.Command) (session.Reply, error) {
+	reply, _, err := g.ask(ctx, p, cmd)
+	return reply, err
+}
+
+// ask is submitTo, and says where the outcome stands in the book; zero: nowhere.
+func (g *Gate) ask(ctx context.Context, p bus.Partition, cmd session.Command) (session.Reply, bus.Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.Timeout)
 	defer cancel()
 	answer, err := g.cfg.Submit.Submit(ctx, bus.Command{
 		ID: bus.NewCommandID(), Partition: p, Verb: string(cmd.Verb()), Body: session.EncodeCommand(cmd),
 	})
 	if err != nil {
-		return session.Reply{}, fmt.Errorf("%w: %s: %w", ErrUnavailable, cmd.Verb(), err)
+		return session.Reply{}, bus.Position{}, fmt.Errorf("%w: %s: %w", ErrUnavailable, cmd.Verb(), err)
 	}
 	reply, err := session.DecodeReply(answer.Body)
 	if err != nil {
-		return session.Reply{}, fmt.Errorf("%w: %s: %w", ErrUnavailable, cmd.Verb(), err)
+		return session.Reply{}, bus.Position{}, fmt.Errorf("%w: %s: %w", ErrUnavailable, cmd.Verb(), err)
 	}
-	if answer.Position != (bus.Position{}) {
+	if answer.Position != (bus.Position{}) && !session.Seeded("own writes are not awaited") {
 		// The outcome is on disk. If this pod cannot follow in time it answers all the same: what it then does not
 		// know it will not call invalid.
 		if err := g.cfg.Follower.Await(ctx, answer.Position); err != nil {
 			g.cfg.Log.Warn("answering before this pod has seen its own write", "command", cmd.Verb(), "position", answer.Position, "err", err)
 		}
 	}
-	return reply, nil
+	return reply, answer.Position, nil
 }
 
 // unavailable marks a failure of the read side.

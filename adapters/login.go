@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"rollbook/bus"
 	"rollbook/engine/session"
 )
 
@@ -77,20 +78,24 @@ func (g *Gate) open(ctx context.Context, r Login, credential session.Credential)
 		Credential: credential.Generation, Session: id, Access: session.HashToken(grant.Access),
 		Bound: r.Bound, Scopes: r.Scopes, Nonce: r.Nonce,
 	}
-	if !r.Until.IsZero() {
+	if r.Bound {
+		cmd.Pod = g.cfg.Pod
+	}
+	if !r.Until.IsZero() && r.Until.Before(session.Forever.Time()) { // an issuer may write the year 9999
 		cmd.Until = session.At(r.Until)
 	}
 	if g.cfg.Policies.Venues[r.Venue].Refreshable {
 		grant.Refresh = r.Form.Mint()
 		cmd.Refresh = session.HashToken(grant.Refresh)
 	}
-	reply, err := g.submit(ctx, credential.User, cmd)
+	reply, at, err := g.ask(ctx, bus.PartitionOf(string(credential.User), g.cfg.Partitions), cmd)
 	if err != nil {
 		return Grant{}, Refused{}, err
 	}
 	switch reply.Refusal {
 	case session.Accepted:
 		grant.Session = reply.Session
+		g.cfg.Sessions.Expect(grant.Session.ID, at)
 		if name, ok := g.cfg.Directory.Name(credential.User); ok {
 			grant.Name = name
 		}

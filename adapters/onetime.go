@@ -9,17 +9,24 @@ import (
 	"rollbook/engine/session"
 )
 
+// OneTime is a token that can be redeemed once, and the first instant at which it cannot be any more.
+type OneTime struct {
+	Token string
+	Until session.Instant
+}
+
 // IssueOneTime makes a token that can be redeemed once at the venue, for a user, or for one of their sessions: then it
-// dies with the session. A lifetime of zero is the venue's.
+// dies with the session. A lifetime of zero is the venue's. Beyond the policy's number of open ones, the user's oldest is
+// void from here on.
 func (g *Gate) IssueOneTime(ctx context.Context, venue session.Venue, user session.UserID, id session.SessionID,
-	lifetime time.Duration, form TokenForm) (string, Refused, error) {
+	lifetime time.Duration, form TokenForm) (OneTime, Refused, error) {
 	token := form.Mint()
 	reply, err := g.submit(ctx, user, &session.IssueOneTime{User: user, Venue: venue, Session: id, Lifetime: lifetime,
 		Token: session.HashToken(token)})
 	if err != nil || reply.Refusal != session.Accepted {
-		return "", Refused{Code: reply.Refusal}, err
+		return OneTime{}, Refused{Code: reply.Refusal}, err
 	}
-	return token, Refused{}, nil
+	return OneTime{token, reply.Until}, Refused{}, nil
 }
 
 var errPartitionsDiffer = errors.New("the partitions answered differently: repeat the command")

@@ -27,6 +27,7 @@ const maxSilentRounds = 5
 
 // Error codes of JetStream that decide an outcome (server/errors.json).
 const (
+	codeNoMessage         = 10037
 	codeStreamNotFound    = 10059
 	codeWrongLastSequence = 10071
 	codeStreamStoreFailed = 10077
@@ -49,6 +50,9 @@ const (
 	headerExpectedStream  = nats.ExpectedStreamHdr
 	headerExpectedLastSeq = nats.ExpectedLastSeqHdr
 	headerSequence        = nats.JSSequence
+	headerSubject         = nats.JSSubject
+	headerKVOperation     = "KV-Operation"
+	headerMarkerReason    = "Nats-Marker-Reason"
 	headerTimeStamp       = nats.JSTimeStamp
 )
 
@@ -86,7 +90,7 @@ func (b *Bus) info(ctx context.Context, stream string) (streamInfo, error) {
 			return info, nil
 		}
 		var refused *apiError
-		if ctx.Err() != nil || errors.As(err, &refused) || errors.Is(err, ErrClosed) {
+		if ctx.Err() != nil || errors.As(err, &refused) || errors.Is(err, ErrClosed) || errors.Is(err, ErrNotPermitted) {
 			return streamInfo{}, err
 		}
 		last = err
@@ -99,11 +103,9 @@ func (b *Bus) info(ctx context.Context, stream string) (streamInfo, error) {
 }
 
 func (b *Bus) askInfo(ctx context.Context, stream string) (streamInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	msg, err := b.nc.RequestWithContext(ctx, apiStreamInfo+stream, nil)
+	msg, err := b.request(ctx, apiStreamInfo+stream, nil)
 	if err != nil {
-		return streamInfo{}, closedOr(err)
+		return streamInfo{}, err
 	}
 	var info streamInfo
 	if err := json.Unmarshal(msg.Data, &info); err != nil {

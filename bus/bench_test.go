@@ -141,7 +141,7 @@ func startWriter(t testing.TB, b *bus.Bus) (stop func() (pages uint64)) {
 	last, err := k.End(t.Context())
 	ok(t, err)
 	first := last
-	in, err := b.Intake(t.Context(), 0, 0, 0)
+	in, err := b.Intake(t.Context(), 0, 1, 0, 0)
 	ok(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -54,7 +54,7 @@ func TestIntakeOrder(t *testing.T) {
 				cancel()
 				want(t, err, bus.ErrNoOutcome)
 			}
-			in, err := b.Intake(t.Context(), 0, 0, 0)
+			in, err := b.Intake(t.Context(), 0, 1, 0, 0)
 			ok(t, err)
 			got := takeN(t, in, 10/partitions)
 			for i, c := range got {
@@ -64,13 +64,13 @@ func TestIntakeOrder(t *testing.T) {
 				}
 			}
 			in.Close()
-			in, err = b.Intake(t.Context(), 0, in.Incarnation(), got[1].Seq)
+			in, err = b.Intake(t.Context(), 0, 1, in.Incarnation(), got[1].Seq)
 			ok(t, err)
 			if next := takeN(t, in, 1)[0]; next.Seq != got[2].Seq {
 				t.Errorf("after %d came %d, want %d", got[1].Seq, next.Seq, got[2].Seq)
 			}
 			in.Close()
-			in, err = b.Intake(t.Context(), 0, in.Incarnation()+1, got[1].Seq)
+			in, err = b.Intake(t.Context(), 0, 1, in.Incarnation()+1, got[1].Seq)
 			ok(t, err)
 			if next := takeN(t, in, 1)[0]; next.Seq != got[0].Seq {
 				t.Errorf("in another incarnation the first command is %d, want %d", next.Seq, got[0].Seq)
@@ -107,7 +107,7 @@ func TestRepeats(t *testing.T) {
 		}
 		done <- err
 	}()
-	in, err := b.Intake(t.Context(), 0, 0, 0)
+	in, err := b.Intake(t.Context(), 0, 1, 0, 0)
 	ok(t, err)
 	defer in.Close()
 	got := takeN(t, in, 3)
@@ -190,7 +190,7 @@ func TestCloseEndsSubmits(t *testing.T) {
 			done <- err
 		}()
 	}
-	in, err := b.Intake(t.Context(), 0, 0, 0)
+	in, err := b.Intake(t.Context(), 0, 1, 0, 0)
 	ok(t, err)
 	defer in.Close()
 	takeN(t, in, cap(done))
@@ -205,7 +205,7 @@ func TestCloseEndsSubmits(t *testing.T) {
 // TestIntakeSurvives loses its consumer, then its stream.
 func TestIntakeSurvives(t *testing.T) {
 	b := created(t, 1)
-	in, err := b.Intake(t.Context(), 0, 0, 0)
+	in, err := b.Intake(t.Context(), 0, 1, 0, 0)
 	ok(t, err)
 	defer func() { in.Close() }()
 	s, err := b.NewSubmitter(bus.SubmitterConfig{})
@@ -236,7 +236,7 @@ func TestIntakeSurvives(t *testing.T) {
 	want(t, err, bus.ErrCommandsReplaced)
 	old := in.Incarnation()
 	in.Close()
-	in, err = b.Intake(t.Context(), 0, old, 2)
+	in, err = b.Intake(t.Context(), 0, 1, old, 2)
 	ok(t, err)
 	if in.Incarnation() == old {
 		t.Error("a new command stream has the old identity")
@@ -255,7 +255,7 @@ func TestIntakeSurvives(t *testing.T) {
 // anywhere but to an inbox, is passed over.
 func TestForeignMessages(t *testing.T) {
 	b := created(t, 1)
-	in, err := b.Intake(t.Context(), 0, 0, 0)
+	in, err := b.Intake(t.Context(), 0, 1, 0, 0)
 	ok(t, err)
 	defer in.Close()
 	envelope := func(inbox string) []byte {
@@ -282,7 +282,7 @@ func TestTrim(t *testing.T) {
 	for _, partitions := range []int{1, 2} {
 		t.Run(fmt.Sprint(partitions), func(t *testing.T) {
 			b := created(t, partitions)
-			in, err := b.Intake(t.Context(), 0, 0, 0)
+			in, err := b.Intake(t.Context(), 0, 1, 0, 0)
 			ok(t, err)
 			defer in.Close()
 			const n = 10000
@@ -314,7 +314,7 @@ func TestIntakeAfterARestart(t *testing.T) {
 	e := start(t, dir, "")
 	b := connect(t, e)
 	ok(t, b.Create(t.Context(), bus.Layout{Partitions: 1, Replicas: 1}))
-	in, err := b.Intake(t.Context(), 0, 0, 0)
+	in, err := b.Intake(t.Context(), 0, 1, 0, 0)
 	ok(t, err)
 	old := in.Incarnation()
 	e.Shutdown()
@@ -327,7 +327,7 @@ func TestIntakeAfterARestart(t *testing.T) {
 	want(t, err, jetstream.ErrStreamNotFound)
 	_, err = b.Open(t.Context())
 	ok(t, err)
-	in, err = b.Intake(t.Context(), 0, old, 17)
+	in, err = b.Intake(t.Context(), 0, 1, old, 17)
 	ok(t, err)
 	if in.Incarnation() == old {
 		t.Error("the command stream has its old identity after a restart")

@@ -22,6 +22,7 @@ const closePatience = 5 * time.Second
 type ConnectConfig struct {
 	URL   string       // nats://host:port, several separated by commas; required
 	Creds string       // path of a .creds file, or of a file with an nkey seed (.nk); "" connects without
+	TLS   ClientTLS    // the zero value: as the URL and the server want it, with the system's authorities
 	Name  string       // how the connection is called in the server's lists; "" means "rollbook"
 	Log   *slog.Logger // nil means no logging
 }
@@ -35,6 +36,7 @@ type Bus struct {
 	embedded bool                   // the server runs in this process, with sync always
 	closed   chan struct{}          // closed when the connection has ended for good
 	layout   atomic.Pointer[Layout] // what Create or Open found; nil before
+	refusals refusals
 }
 
 // Connect reaches a server. The first attempt must succeed before ctx ends, or
@@ -48,7 +50,11 @@ func Connect(ctx context.Context, cfg ConnectConfig) (*Bus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the bus: %w", err)
 	}
-	return connect(ctx, cfg, opts)
+	secure, err := cfg.TLS.options()
+	if err != nil {
+		return nil, fmt.Errorf("connect to the bus: %w", err)
+	}
+	return connect(ctx, cfg, append(opts, secure...))
 }
 
 // Close sees to it that what was published has reached the server, ends the
@@ -78,9 +84,10 @@ func (b *Bus) Conn() *nats.Conn { return b.nc }
 func (b *Bus) JetStream() jetstream.JetStream { return b.js }
 
 // Directory is the key-value bucket DIRECTORY. It returns ErrNotCreated when
-// there is none.
+// there is none. Its Watch and WatchAll take no options and give deleted keys
+// too; its PurgeDeletes takes every marker away, whatever its age.
 func (b *Bus) Directory(ctx context.Context) (jetstream.KeyValue, error) {
-	kv, err := b.js.KeyValue(ctx, BucketDirectory)
+	kv, err := b.bucket(ctx, BucketDirectory, subjectBellDirectory)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return nil, fmt.Errorf("open the directory: %w", ErrNotCreated)
 	}
@@ -108,15 +115,11 @@ func (b *Bus) subscribe(subject string, fn func(*nats.Msg)) (stop func(), err er
 	}, nil
 }
 
-// credentials reads who we are. With an nkey the inboxes are put below the
-// public key, so that a server can permit each user its own inboxes and no
-// other's.
+// credentials reads who we are. The inboxes are put below the user's public key,
+// so that a server can permit each user its own inboxes and no other's.
 func credentials(path string) ([]nats.Option, error) {
 	if path == "" {
 		return nil, nil
-	}
-	if filepath.Ext(path) == ".creds" {
-		return []nats.Option{nats.UserCredentials(path)}, nil
 	}
 	seed, err := os.ReadFile(path)
 	if err != nil {
@@ -132,11 +135,15 @@ func credentials(path string) ([]nats.Option, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the credentials in %s: %w", path, err)
 	}
+	inboxes := nats.CustomInboxPrefix(inboxPrefix + pub)
+	if filepath.Ext(path) == ".creds" {
+		return []nats.Option{nats.UserCredentials(path), inboxes}, nil
+	}
 	opt, err := nats.NkeyOptionFromSeed(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the credentials in %s: %w", path, err)
 	}
-	return []nats.Option{opt, nats.CustomInboxPrefix(inboxPrefix + pub)}, nil
+	return []nats.Option{opt, inboxes}, nil
 }
 
 func connect(ctx context.Context, cfg ConnectConfig, extra []nats.Option) (*Bus, error) {
@@ -180,12 +187,15 @@ func connect(ctx context.Context, cfg ConnectConfig, extra []nats.Option) (*Bus,
 				log.Debug("a follower is behind the live pages and reads them from the book") // see Follow
 				return
 			}
+			if b.refusals.heard(err) {
+				return // whoever asked says so
+			}
 			log.Warn("bus error", "error", err)
 		}),
 	}
 	nc, err := nats.Connect(cfg.URL, append(opts, extra...)...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the bus: %w", err)
+		return nil, fmt.Errorf("connect to the bus: %w", explain(err))
 	}
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(apiTimeout))
 	if err != nil {

@@ -2,8 +2,6 @@ package bus
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 )
 
@@ -26,9 +24,13 @@ func (b *Bus) CheckDurability(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDurabilityUnknown, err)
 	}
-	answers, err := b.askSync(ctx, len(holders))
+	servers, err := b.Servers(ctx, holders...)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDurabilityUnknown, err)
+	}
+	answers := map[string]bool{}
+	for _, server := range servers {
+		answers[server.Name] = server.SyncAlways
 	}
 	for _, name := range holders {
 		always, known := answers[name]
@@ -57,47 +59,4 @@ func (b *Bus) bookServers(ctx context.Context) ([]string, error) {
 		names = append(names, r.Name)
 	}
 	return names, nil
-}
-
-// askSync asks all servers for their JetStream settings and collects the answers
-// of a moment: server name to "syncs always".
-func (b *Bus) askSync(ctx context.Context, want int) (map[string]bool, error) {
-	inbox := b.nc.NewInbox()
-	sub, err := b.nc.SubscribeSync(inbox)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	if err := b.nc.PublishRequest(sysServerJSZ, inbox, []byte(`{"config":true}`)); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	answers := map[string]bool{}
-	for len(answers) < want {
-		msg, err := sub.NextMsgWithContext(ctx)
-		if err != nil {
-			break // no more answers: who is missing is told by name
-		}
-		if headerOf(msg, headerStatus) == statusNoResponders {
-			return nil, errors.New("this connection's account may not ask the servers")
-		}
-		var said struct {
-			Server struct {
-				Name string `json:"name"`
-			} `json:"server"`
-			Data struct {
-				Config struct {
-					SyncAlways bool `json:"sync_always"`
-				} `json:"config"`
-			} `json:"data"`
-		}
-		if err := json.Unmarshal(msg.Data, &said); err != nil {
-			return nil, fmt.Errorf("read a server's settings: %w", err)
-		}
-		if said.Server.Name != "" {
-			answers[said.Server.Name] = said.Data.Config.SyncAlways
-		}
-	}
-	return answers, nil
 }

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,8 +41,13 @@ const startPatience = 2 * time.Minute
 type EmbeddedConfig struct {
 	DataDir string       // holds streams, keys and lock; made with mode 0700 when missing; required
 	Listen  string       // host:port for other processes, port 0 picks one; "" listens nowhere
+	TLS     *tls.Config  // of the listener; nil means that other processes come in the clear
 	Log     *slog.Logger // nil means no logging
 }
+
+// tlsPatience is how long a client's handshake may take; the server's own 2 s
+// are short for a machine at its limit.
+const tlsPatience = 10 // seconds
 
 // Embedded is a server with JetStream in this process.
 type Embedded struct {
@@ -75,7 +81,7 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 		return nil, fmt.Errorf("start the embedded bus: %w", err)
 	}
 	e := &Embedded{dir: cfg.DataDir, log: log, lock: lock, listen: cfg.Listen != ""}
-	if err := e.start(cfg.Listen); err != nil {
+	if err := e.start(cfg.Listen, cfg.TLS); err != nil {
 		e.stop()
 		return nil, fmt.Errorf("start the embedded bus: %w", err)
 	}
@@ -131,7 +137,8 @@ func (e *Embedded) Shutdown() {
 	e.stop()
 }
 
-// FindRunning reports where the server that holds dataDir listens. The lock says
+// FindRunning reports where the server that holds dataDir listens: a URL of this
+// machine, whose certificate, if it has one, proves nothing more (SameMachine). The lock says
 // whether one runs, the file says where; a file left behind by a killed process
 // is not believed. ok is false too while a server is only starting, or listens
 // nowhere.
@@ -174,23 +181,27 @@ func lockDataDir(dir string) (*flock.Flock, error) {
 	return nil, fmt.Errorf("lock the data directory: %w", err)
 }
 
-func (e *Embedded) start(listen string) error {
+func (e *Embedded) start(listen string, secure *tls.Config) error {
 	// A killed process leaves its file; from here on it must not be believed,
 	// since the lock is held again.
 	if err := os.Remove(filepath.Join(e.dir, fileURL)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	operator, err := nkeyFile(filepath.Join(e.dir, fileOperator))
+	operator, err := KeyFile(filepath.Join(e.dir, fileOperator))
 	if err != nil {
 		return err
 	}
-	consumer, err := nkeyFile(filepath.Join(e.dir, fileConsumer))
+	consumer, err := KeyFile(filepath.Join(e.dir, fileConsumer))
 	if err != nil {
 		return err
 	}
 	opts, err := serverOptions(e.dir, listen, operator, consumer)
 	if err != nil {
 		return err
+	}
+	if secure != nil {
+		opts.TLS, opts.TLSConfig, opts.TLSTimeout = true, secure, tlsPatience
+		opts.TLSVerify = secure.ClientAuth == tls.RequireAndVerifyClientCert
 	}
 	srv, err := server.NewServer(opts)
 	if err != nil {

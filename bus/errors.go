@@ -12,6 +12,13 @@ var (
 	// ErrUnreachable: the bus did not answer. Nothing is known; try again later.
 	ErrUnreachable = errors.New("the bus does not answer")
 
+	// ErrTLS: the server's certificate or ours is no good, or only one of the two
+	// sides wants TLS. The text says which; nothing gets better by trying again.
+	ErrTLS = errors.New("no secure connection to the bus")
+	// ErrNotPermitted: the server refuses it to this user. Another credential is
+	// needed; trying again gives the same answer.
+	ErrNotPermitted = errors.New("the bus does not permit it to this user")
+
 	// ErrExists: Create found a book. Open it instead.
 	ErrExists = errors.New("a book exists already")
 	// ErrNotCreated: Open found nothing. Check the setting; Create if it is right.
@@ -19,6 +26,9 @@ var (
 	// ErrUnfinished: a Create was cut short. Nothing is written yet: Create with
 	// the layout that Open gives beside this error completes it.
 	ErrUnfinished = errors.New("the book was not created to the end")
+	// ErrNoCommands: all is there but COMMANDS, which does not outlive a server that
+	// stands alone. The next writer to start makes it.
+	ErrNoCommands = errors.New("the command stream is missing: the next writer to start makes it")
 	// ErrLayout: what is there is not what a book must be. An operator has to
 	// look: nothing may be written to it.
 	ErrLayout = errors.New("the stored layout is not as it must be")

@@ -32,8 +32,9 @@ type Received struct {
 	Verb   string
 	Body   []byte // opaque; not used again by the bus
 
-	inbox string
-	token uint64
+	inbox    string
+	token    uint64
+	consumer uint64 // its number in the delivery
 }
 
 // Intake is the writer's end of COMMANDS for one partition. Take, Reply, Flush
@@ -55,11 +56,12 @@ type Intake struct {
 	trimmedAt time.Time
 }
 
-// Intake opens the commands of a partition. When COMMANDS is still the stream
-// with this incarnation it goes on after the given sequence, else it begins with
-// the first command that waits; a new writer passes what the book's last page
-// holds. COMMANDS is made again when it is missing and books exist.
-func (b *Bus) Intake(ctx context.Context, p Partition, incarnation int64, after uint64) (*Intake, error) {
+// Intake opens the commands of a partition for the writer of an epoch. When
+// COMMANDS is still the stream with this incarnation it goes on after the given
+// sequence, else it begins with the first command that waits; a new writer passes
+// what the book's last page holds. COMMANDS is made again when it is missing and
+// books exist. No two intakes are of one epoch, as no two writers are.
+func (b *Bus) Intake(ctx context.Context, p Partition, epoch uint64, incarnation int64, after uint64) (*Intake, error) {
 	info, err := b.info(ctx, StreamCommands)
 	if errors.Is(err, ErrNotCreated) {
 		if _, err = b.Open(ctx); err == nil {
@@ -78,7 +80,7 @@ func (b *Bus) Intake(ctx context.Context, p Partition, incarnation int64, after 
 		bus:       b,
 		p:         p,
 		prefix:    CommandSubject(p, ""),
-		pull:      &pull{bus: b, p: p, incarnation: info.Created.UnixNano(), last: after},
+		pull:      newPull(b, p, epoch, info.Created.UnixNano(), after),
 		outbox:    map[string][]byte{},
 		inboxes:   map[string]string{},
 		clock:     info.Now,
@@ -182,9 +184,26 @@ func (in *Intake) Trim(through uint64) error {
 		return nil
 	}
 	in.trimmed, in.trimmedAt = through, time.Now()
+	if err := in.acknowledge(through); err != nil {
+		return err
+	}
 	request := fmt.Appendf(nil, `{"filter":%q,"seq":%d}`, in.pull.filter(), through+1)
 	if err := in.bus.nc.Publish(apiStreamPurge+StreamCommands, request); err != nil {
 		return fmt.Errorf("trim the commands of partition %s: %w", in.p, closedOr(err))
+	}
+	return nil
+}
+
+// acknowledge tells a consumer that counts how far the commands are done with.
+// The one that the last Take gave and that lies nearest stands for all before it.
+func (in *Intake) acknowledge(through uint64) error {
+	if !in.pull.durable {
+		return nil
+	}
+	for i := len(in.taken) - 1; i >= 0; i-- {
+		if r := in.taken[i]; r.Seq <= through {
+			return in.pull.acknowledge(r)
+		}
 	}
 	return nil
 }
@@ -233,6 +252,8 @@ func (in *Intake) accept(m *nats.Msg) {
 		Body:   body,
 		inbox:  in.inboxes[string(inbox)],
 		token:  token,
+
+		consumer: at.consumer,
 	})
 }
 

@@ -40,6 +40,15 @@ type Layout struct {
 	Replicas   int // copies of each stream: 1 on the embedded server, 3 (or 5) in a cluster
 }
 
+// Streams names everything that Create makes, in the order in which it is made.
+func (l Layout) Streams() []string {
+	names := []string{StreamCommands, streamDirectory, streamKeys, StreamSnapshots}
+	for p := l.Partitions - 1; p >= 0; p-- {
+		names = append(names, BookStream(Partition(p)))
+	}
+	return names
+}
+
 // Create makes the streams of a new book and is the only thing that does. It
 // returns ErrExists when there is one, and alters nothing then.
 //
@@ -53,7 +62,8 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 	if l.Replicas < 1 || l.Replicas > 5 {
 		return fmt.Errorf("create the book: %d replicas are not from 1 to 5", l.Replicas)
 	}
-	ctx, cancel := context.WithTimeout(ctx, createPatience)
+	// A cluster elects a leader for each stream, which takes a part of a second.
+	ctx, cancel := context.WithTimeout(ctx, createPatience+time.Duration(l.Partitions)*time.Second)
 	defer cancel()
 	if err := b.checkServer(); err != nil {
 		return fmt.Errorf("create the book: %w", err)
@@ -66,6 +76,9 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 	}
 	if _, err := b.js.CreateKeyValue(ctx, directoryConfig(l)); err != nil {
 		return fmt.Errorf("create the book: the directory: %w", err)
+	}
+	if err := b.createKeys(ctx, l); err != nil {
+		return fmt.Errorf("create the book: the keys: %w", err)
 	}
 	if _, err := b.js.CreateStream(ctx, snapshotsConfig(l)); err != nil {
 		return fmt.Errorf("create the book: %s: %w", StreamSnapshots, err)
@@ -83,14 +96,16 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 // Open finds what Create made and checks that it is still so. It returns
 // ErrNotCreated when nothing is there, ErrUnfinished with the layout when a
 // Create was cut short, and ErrLayout, with what differs, when it is not as it
-// must be. COMMANDS lives in memory and is gone after a restart of
-// an embedded server: it is made again, and so is SNAPSHOTS on an embedded
-// server, where an older program has not made it. Elsewhere the program does
-// without.
+// must be. COMMANDS lives in memory and is gone after a restart of a server
+// that stands alone: it is made again, by whoever has the right to, and so is on
+// an embedded server SNAPSHOTS, which an older program has not made. Elsewhere
+// the program does without.
+// What this user may not ask about is not checked: an auditor opens the books
+// alone. ErrNotPermitted says that even those are not this user's to see.
 func (b *Bus) Open(ctx context.Context) (Layout, error) {
 	ctx, cancel := context.WithTimeout(ctx, createPatience)
 	defer cancel()
-	l, err := b.open(ctx)
+	l, err := b.open(ctx, true)
 	if err != nil {
 		return l, fmt.Errorf("open the book: %w", err)
 	}
@@ -98,7 +113,8 @@ func (b *Bus) Open(ctx context.Context) (Layout, error) {
 	return l, nil
 }
 
-func (b *Bus) open(ctx context.Context) (Layout, error) {
+// open looks at what is there; with mend it makes and changes what may be.
+func (b *Bus) open(ctx context.Context, mend bool) (Layout, error) {
 	if err := b.checkServer(); err != nil {
 		return Layout{}, err
 	}
@@ -129,16 +145,18 @@ func (b *Bus) open(ctx context.Context) (Layout, error) {
 			return Layout{}, err
 		}
 	}
-	if err := b.checkDirectory(ctx); err != nil {
-		return Layout{}, err
+	for _, check := range []func(context.Context, Layout, bool) error{b.openDirectory, b.openCommands} {
+		if err := check(ctx, l, mend); err != nil && !errors.Is(err, ErrNotPermitted) {
+			return l, err
+		}
 	}
-	if b.embedded {
+	if b.embedded && mend {
 		// The same configuration as what exists is no error and changes nothing.
 		if _, err := b.js.CreateStream(ctx, snapshotsConfig(l)); err != nil {
 			b.log.Warn("there will be no snapshots, and so a start reads the whole book", "error", err)
 		}
 	}
-	return l, b.openCommands(ctx, l)
+	return l, nil
 }
 
 // unfinished is what to make of books without BOOK_0, which Create makes last:
@@ -158,25 +176,52 @@ func unfinished(books map[string]*jetstream.StreamInfo) (l Layout, err error) {
 }
 
 // openCommands makes COMMANDS when it is missing and checks it when it is not.
-func (b *Bus) openCommands(ctx context.Context, l Layout) error {
-	s, err := b.js.Stream(ctx, StreamCommands)
+// A pod, which has to wait for a writer to make it, comes up meanwhile.
+func (b *Bus) openCommands(ctx context.Context, l Layout, mend bool) error {
+	info, err := b.stream(ctx, StreamCommands)
+	if errors.Is(err, jetstream.ErrStreamNotFound) && !mend {
+		return ErrNoCommands
+	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		b.log.Info("the command stream is made anew: it does not outlive its server")
-		return b.createCommands(ctx, l)
+		err = b.createCommands(ctx, l)
+		if err == nil {
+			b.log.Info("the command stream was made anew: it does not outlive its server")
+		}
+		return err
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", StreamCommands, err)
+		return err
 	}
-	return checkCommands(s.CachedInfo().Config)
+	return checkCommands(info.Config)
 }
 
 // createCommands does nothing when COMMANDS is there as it must be: the server
 // answers a create of the same configuration with what exists.
 func (b *Bus) createCommands(ctx context.Context, l Layout) error {
-	if _, err := b.js.CreateStream(ctx, commandsConfig(l)); err != nil {
+	err := b.permitted(ctx, apiStreamCreate+StreamCommands, func(ctx context.Context) error {
+		_, err := b.js.CreateStream(ctx, commandsConfig(l))
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("%s: %w", StreamCommands, err)
 	}
 	return nil
+}
+
+// stream asks for a stream's configuration and state.
+func (b *Bus) stream(ctx context.Context, name string) (*jetstream.StreamInfo, error) {
+	var info *jetstream.StreamInfo
+	err := b.permitted(ctx, apiStreamInfo+name, func(ctx context.Context) error {
+		s, err := b.js.Stream(ctx, name)
+		if err == nil {
+			info = s.CachedInfo()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return info, nil
 }
 
 // checkEmpty refuses when a book is there. Books without BOOK_0 and without
@@ -200,14 +245,46 @@ func (b *Bus) checkEmpty(ctx context.Context) error {
 // books is every stream whose name says that it is a book.
 func (b *Bus) books(ctx context.Context) (map[string]*jetstream.StreamInfo, error) {
 	books := map[string]*jetstream.StreamInfo{}
-	list := b.js.ListStreams(ctx)
-	for info := range list.Info() {
-		if strings.HasPrefix(info.Config.Name, streamBookPrefix) {
-			books[info.Config.Name] = info
+	err := b.permitted(ctx, apiStreamList, func(ctx context.Context) error {
+		list := b.js.ListStreams(ctx)
+		for info := range list.Info() {
+			if strings.HasPrefix(info.Config.Name, streamBookPrefix) {
+				books[info.Config.Name] = info
+			}
 		}
-	}
-	if err := list.Err(); err != nil && !errors.Is(err, jetstream.ErrEndOfData) {
+		return list.Err()
+	})
+	switch {
+	case errors.Is(err, ErrNotPermitted):
+		return b.booksByName(ctx)
+	case err != nil && !errors.Is(err, jetstream.ErrEndOfData):
 		return nil, fmt.Errorf("list the streams: %w", err)
+	}
+	return books, nil
+}
+
+// booksByName asks for the books that the first one's layout names, for a user
+// who may not list what there is. A book too many is not found this way, nor a
+// create that was cut short: that is for those to find who may do something
+// about it.
+func (b *Bus) booksByName(ctx context.Context) (map[string]*jetstream.StreamInfo, error) {
+	books := map[string]*jetstream.StreamInfo{}
+	for p, n := 0, 1; p < n; p++ {
+		info, err := b.stream(ctx, BookStream(Partition(p)))
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		books[info.Config.Name] = info
+		if p == 0 {
+			l, err := layoutOf(info.Config)
+			if err != nil {
+				return nil, err
+			}
+			n = l.Partitions
+		}
 	}
 	return books, nil
 }
@@ -255,7 +332,7 @@ func snapshotsConfig(l Layout) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              StreamSnapshots,
 		Description:       "Rollbook: folded states, so that a start need not read the whole book",
-		Subjects:          []string{subjectAllSnapshots},
+		Subjects:          []string{subjectSnapshots + ">"},
 		Storage:           jetstream.FileStorage,
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,
@@ -273,5 +350,12 @@ func directoryConfig(l Layout) jetstream.KeyValueConfig {
 		History:     1,
 		Storage:     jetstream.FileStorage,
 		Replicas:    l.Replicas,
+		RePublish:   bellOfDirectory(),
 	}
+}
+
+// bellOfDirectory has the server name each change of the directory, without its
+// value, so that whoever reads it looks at once.
+func bellOfDirectory() *jetstream.RePublish {
+	return &jetstream.RePublish{Source: ">", Destination: subjectBellDirectory + ">", HeadersOnly: true}
 }

@@ -73,19 +73,35 @@ func checkCommands(cfg jetstream.StreamConfig) error {
 	})
 }
 
-func (b *Bus) checkDirectory(ctx context.Context) error {
-	s, err := b.js.Stream(ctx, streamDirectory)
+// openDirectory checks the directory. One that was made before the server named
+// its changes is told to, by whoever has the right to.
+func (b *Bus) openDirectory(ctx context.Context, l Layout, mend bool) error {
+	info, err := b.stream(ctx, streamDirectory)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("%w: the bucket %s is missing", ErrLayout, BucketDirectory)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", streamDirectory, err)
+		return err
 	}
-	cfg := s.CachedInfo().Config
+	cfg := info.Config
+	if cfg.RePublish == nil && b.embedded && mend {
+		if _, err := b.js.UpdateKeyValue(ctx, directoryConfig(l)); err != nil {
+			return fmt.Errorf("have the directory's changes named: %w", err)
+		}
+		cfg.RePublish = bellOfDirectory()
+	}
+	return checkDirectory(cfg)
+}
+
+func checkDirectory(cfg jetstream.StreamConfig) error {
+	bell := cfg.RePublish
 	return differences(cfg.Name, []rule{
 		{cfg.Storage == jetstream.FileStorage, "is not kept in files"},
 		{cfg.MaxMsgsPerSubject == 1, "keeps a history: an erased user would stay readable"},
 		{cfg.MaxAge == 0, "drops users by age"},
+		{cfg.AllowDirect, "can not be read directly"},
+		{bell != nil && bell.Destination == subjectBellDirectory+">", "does not name its changes at " + subjectBellDirectory + ">"},
+		{bell == nil || bell.HeadersOnly, "republishes users with their verifiers"},
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,20 +23,28 @@ const (
 	pullExpiry    = time.Minute
 	pullHeartbeat = 500 * time.Millisecond
 	pullSilence   = 1500 * time.Millisecond
-	// pullIdle is after what time without requests the server forgets a consumer.
-	pullIdle = 10 * time.Second
+	// pullIdle is after what time without requests the server forgets a consumer,
+	// durableIdle the same in a cluster, where a leader may be missing for 10 s.
+	pullIdle    = 10 * time.Second
+	durableIdle = 30 * time.Second
 )
 
-// pull is an ordered delivery of one partition's commands: a consumer in the
-// server's memory without acknowledgements, asked by hand. The client library's
-// ordered consumer does the same with goroutines of its own and waits up to 10 s
-// for a lost consumer's successor, which a writer can not.
+// pull is an ordered delivery of one partition's commands, asked by hand. The
+// client library's ordered consumer does the same with goroutines of its own and
+// waits up to 10 s for a lost consumer's successor, which a writer can not.
 //
-// On a cluster the consumer has to be a durable one with three replicas, named by
-// the writer's epoch, acknowledging all; consumerConfig is where they differ.
+// On a single server the consumer is in its memory, without acknowledgements, and
+// a broken delivery is opened again with another consumer. In a cluster such a
+// consumer would die with the server it is on, and its successor wait for an
+// election; so it is a durable one with as many replicas as the stream, named by
+// the writer's epoch, and a broken delivery is set back to where it broke. That of
+// an earlier epoch is deleted by its writer, or goes by itself after durableIdle.
 type pull struct {
 	bus         *Bus
 	p           Partition
+	epoch       uint64 // the writer's
+	durable     bool   // the consumer outlives a broken delivery: there is a cluster
+	start       uint64 // the sequence after which the delivery began
 	incarnation int64  // of the stream that last refers to
 	last        uint64 // sequence of the last command delivered
 
@@ -50,9 +59,15 @@ type pull struct {
 	broken      bool   // the delivery has to be opened again
 }
 
-// consumerConfig is the consumer that goes on after the last command seen.
+func newPull(b *Bus, p Partition, epoch uint64, incarnation int64, after uint64) *pull {
+	l := b.layout.Load()
+	return &pull{bus: b, p: p, epoch: epoch, durable: l != nil && l.Replicas > 1, start: after, incarnation: incarnation, last: after}
+}
+
+// consumerConfig is the consumer that goes on after the last command seen, or, a
+// durable one, that does so once it has been set there.
 func (u *pull) consumerConfig() jetstream.ConsumerConfig {
-	return jetstream.ConsumerConfig{
+	cfg := jetstream.ConsumerConfig{
 		Name:              "intake-" + u.p.String() + "-" + nuid.Next(),
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       u.last + 1,
@@ -62,6 +77,17 @@ func (u *pull) consumerConfig() jetstream.ConsumerConfig {
 		Replicas:          1,
 		InactiveThreshold: pullIdle,
 	}
+	if u.durable {
+		cfg.Name = "intake-" + u.p.String() + "-" + strconv.FormatUint(u.epoch, 10)
+		cfg.Durable = cfg.Name
+		cfg.OptStartSeq = u.start + 1 // the same each time, since it is the same consumer
+		cfg.AckPolicy = jetstream.AckAllPolicy
+		cfg.AckWait = 2 * commandsMaxAge // nothing is delivered again unasked: it would be out of order
+		cfg.MaxAckPending = -1
+		cfg.Replicas = u.bus.layout.Load().Replicas
+		cfg.InactiveThreshold = durableIdle
+	}
+	return cfg
 }
 
 // filter chooses the partition's commands. Where there is but one partition it
@@ -86,16 +112,14 @@ func (u *pull) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg := u.consumerConfig()
 	u.ch = make(chan *nats.Msg, 2*pullBatch)
 	u.inbox = u.bus.nc.NewInbox()
 	if u.sub, err = u.bus.nc.ChanSubscribe(u.inbox, u.ch); err != nil {
 		return closedOr(err)
 	}
-	if _, err := u.bus.js.CreateConsumer(ctx, StreamCommands, cfg); err != nil {
-		return fmt.Errorf("make a consumer: %w", err)
+	if err := u.consume(ctx); err != nil {
+		return err
 	}
-	u.name = cfg.Name
 	u.consumed, u.outstanding, u.broken = 0, 0, false
 	if u.status == nil {
 		u.status = u.bus.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
@@ -104,13 +128,49 @@ func (u *pull) open(ctx context.Context) error {
 	return u.ask()
 }
 
-// drop forgets the delivery. The consumer is told to go; when that is lost it
-// goes by itself.
+// consume sees to a consumer that goes on after the last command seen.
+func (u *pull) consume(ctx context.Context) error {
+	if u.name != "" { // a durable one
+		_, err := u.bus.js.ResetConsumerToSequence(ctx, StreamCommands, u.name, u.last+1)
+		if err == nil {
+			return nil
+		}
+		u.name = "" // it is gone, or it has no leader now: making it again finds out which
+		return fmt.Errorf("set the consumer back: %w", err)
+	}
+	cfg := u.consumerConfig()
+	if _, err := u.bus.js.CreateConsumer(ctx, StreamCommands, cfg); err != nil {
+		return fmt.Errorf("make a consumer: %w", err)
+	}
+	u.name = cfg.Name
+	if u.last+1 == cfg.OptStartSeq {
+		return nil
+	}
+	return u.consume(ctx)
+}
+
+// acknowledge says that all commands up to this one are done with.
+func (u *pull) acknowledge(r Received) error {
+	ack := fmt.Sprintf("%s%s.%s.1.%d.%d.%d.0", ackPrefix, StreamCommands, u.name, r.Seq, r.consumer, r.Stored.UnixNano())
+	if err := u.bus.nc.Publish(ack, nil); err != nil {
+		return fmt.Errorf("acknowledge the commands of partition %s: %w", u.p, closedOr(err))
+	}
+	return nil
+}
+
+// drop forgets the delivery.
 func (u *pull) drop() {
 	if u.sub != nil {
 		_ = u.sub.Unsubscribe()
 		u.sub = nil
 	}
+	if !u.durable {
+		u.remove()
+	}
+}
+
+// remove tells the consumer to go; when that is lost it goes by itself.
+func (u *pull) remove() {
 	if u.name != "" {
 		_ = u.bus.nc.Publish(apiConsumerDelete+StreamCommands+"."+u.name, nil)
 		u.name = ""
@@ -119,6 +179,7 @@ func (u *pull) drop() {
 
 func (u *pull) close() {
 	u.drop()
+	u.remove()
 	if u.status != nil {
 		u.bus.nc.RemoveStatusListener(u.status)
 		u.timer.Stop()
@@ -212,7 +273,7 @@ func (u *pull) control(m *nats.Msg) bool {
 // something between was lost, and the delivery is opened again from there.
 func (u *pull) delivered(m *nats.Msg) (deliveredAt, bool) {
 	at, ok := parseDelivered(m.Reply)
-	if u.broken || !ok || at.consumer != u.consumed+1 {
+	if u.broken || !ok || at.consumer != u.consumed+1 || at.stream <= u.last {
 		u.broken = true
 		return at, false
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -56,95 +55,43 @@ func (k *Book) Read(ctx context.Context, after, through uint64, fn func(StoredPa
 	return nil
 }
 
-// errNoAnswer: a batch was not answered, or not to its end.
-var errNoAnswer = errors.New("no answer to a direct get")
-
-// getter reads batches of pages by direct get, one after the other. It needs no
-// consumer on the server and so no right to create one.
+// getter reads batches of pages, one after the other.
 type getter struct {
-	book  *Book
-	sub   *nats.Subscription
-	ch    chan *nats.Msg
-	inbox string
-	n     uint64 // batches asked for; part of the inbox, so that late answers are told from new ones
+	book *Book
+	*batches
 }
 
 func (k *Book) newGetter() (*getter, error) {
-	g := &getter{book: k, ch: make(chan *nats.Msg, batchPages+8), inbox: k.bus.nc.NewInbox() + "."}
-	sub, err := k.bus.nc.ChanSubscribe(g.inbox+"*", g.ch)
+	g, err := k.bus.newBatches()
 	if err != nil {
-		return nil, closedOr(err)
+		return nil, err
 	}
-	g.sub = sub
-	return g, nil
+	return &getter{k, g}, nil
 }
-
-func (g *getter) close() { _ = g.sub.Unsubscribe() }
 
 // batch asks for the pages from *last+1 to through, as many as fit, calls fn with
 // each and moves *last along. It returns how many pages the answering server has
 // beyond those. An errNoAnswer leaves *last where the answer broke off.
 func (g *getter) batch(ctx context.Context, last *uint64, through uint64, fn func(StoredPage) error) (pending uint64, err error) {
-	from := *last + 1
-	g.n++
-	inbox := g.inbox + strconv.FormatUint(g.n, 36)
 	ask := min(through-*last, batchPages)
-	request := fmt.Appendf(nil, `{"seq":%d,"batch":%d,"max_bytes":%d}`, from, ask, batchBytes)
-	if err := g.book.bus.nc.PublishRequest(apiDirectGet+BookStream(g.book.p), inbox, request); err != nil {
-		return 0, errors.Join(errNoAnswer, closedOr(err))
-	}
-	timer := time.NewTimer(apiTimeout)
-	defer timer.Stop()
-	for {
-		var m *nats.Msg
-		select {
-		case m = <-g.ch:
-		default:
-			timer.Reset(apiTimeout) // only when there is a wait, and so rarely
-			select {
-			case m = <-g.ch:
-			case <-timer.C:
-				return 0, errNoAnswer
-			case <-ctx.Done():
-				return 0, ctx.Err()
-			}
-		}
-		if m.Subject != inbox {
-			continue // of an earlier batch that was given up
-		}
-		if status := headerOf(m, headerStatus); status != "" {
-			return g.end(status, m)
-		}
+	request := fmt.Appendf(nil, `{"seq":%d,"batch":%d,"max_bytes":%d}`, *last+1, ask, batchBytes)
+	return g.ask(ctx, BookStream(g.book.p), request, func(m *nats.Msg) error {
 		page, ok := storedPage(m)
 		if !ok {
-			return 0, fmt.Errorf("read %s: a page without its sequence or time", BookStream(g.book.p))
+			return fmt.Errorf("read %s: a page without its sequence or time", BookStream(g.book.p))
 		}
 		if page.Seq <= *last || page.Seq > through {
-			continue
+			return nil
 		}
 		if page.Seq != *last+1 {
-			return 0, fmt.Errorf("read %s: %w: %d follows %d", BookStream(g.book.p), ErrGap, page.Seq, *last)
+			return fmt.Errorf("read %s: %w: %d follows %d", BookStream(g.book.p), ErrGap, page.Seq, *last)
 		}
 		if err := fn(page); err != nil {
-			return 0, err
+			return err
 		}
 		*last = page.Seq
-	}
-}
-
-// end reads the message that closes a batch.
-func (g *getter) end(status string, m *nats.Msg) (pending uint64, err error) {
-	switch status {
-	case statusEndOfBatch:
-		pending, _ = headerUint(m, headerNumPending)
-		return pending, nil
-	case statusNoMessage:
-		return 0, nil
-	case statusNoResponders:
-		return 0, errNoAnswer
-	default:
-		return 0, fmt.Errorf("read %s: the server refused with status %s", BookStream(g.book.p), status)
-	}
+		return nil
+	})
 }
 
 // storedPage reads a page from a direct get's answer or from the live subject:

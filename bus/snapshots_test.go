@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -269,25 +268,25 @@ func TestNoSnapshotStream(t *testing.T) {
 	want(t, err, bus.ErrNotCreated)
 }
 
-// TestReadersHaveSnapshots: the account that may only read gets them, by direct get alone, and can write none.
-func TestReadersHaveSnapshots(t *testing.T) {
-	dir := t.TempDir()
-	e := start(t, dir, "127.0.0.1:0")
-	b := connect(t, e)
-	ok(t, b.Create(t.Context(), bus.Layout{Partitions: 1, Replicas: 1}))
-	appendPages(t, b.Book(0), 0, 2)
-	s := takeSnapshot(t, b.Book(0), 2, bus.Snapshot{}, "aa", "bb")
-	reader, err := bus.Connect(t.Context(), bus.ConnectConfig{URL: e.URL(), Creds: filepath.Join(dir, "consumer.nk")})
-	ok(t, err)
-	defer func() { ok(t, reader.Close()) }()
-	finds(t, reader.Book(0), "aabb", 2)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // the server says nothing to who may not publish
-	defer cancel()
-	_, err = reader.Book(0).WriteSnapshot(ctx, bus.Snapshot{Format: format}, s, pageAt(t, b.Book(0), 2), putAll("cc"))
-	if err == nil {
-		t.Error("a reader wrote a snapshot")
+// TestPodsHaveSnapshots: with the rights of an adapter they are read, by direct get alone, and with those of an engine
+// written; the others can do neither or the one.
+func TestPodsHaveSnapshots(t *testing.T) {
+	l := startLocked(t)
+	engine := l.as(bus.RoleEngine).Book(0)
+	appendPages(t, engine, 0, 2)
+	s := takeSnapshot(t, engine, 2, bus.Snapshot{}, "aa", "bb")
+	for _, role := range []bus.Role{bus.RoleEngine, bus.RoleService, bus.RoleAdapter, bus.RoleOperator} {
+		finds(t, l.as(role).Book(0), "aabb", 2)
 	}
-	finds(t, b.Book(0), "aabb", 2)
+	for _, role := range []bus.Role{bus.RoleAdapter, bus.RoleOperator} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // the server says nothing to who may not publish
+		_, err := l.as(role).Book(0).WriteSnapshot(ctx, bus.Snapshot{Format: format}, s, pageAt(t, engine, 2), putAll("cc"))
+		cancel()
+		if err == nil {
+			t.Errorf("the %s wrote a snapshot", role)
+		}
+	}
+	finds(t, engine, "aabb", 2)
 }
 
 // TestSnapshotStream: of every chunk the newest is kept, on disk.

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"encoding/hex"
 	"hash/fnv"
 	"strconv"
 )
@@ -22,25 +23,42 @@ const (
 
 	streamBookPrefix      = "BOOK_"
 	streamDirectory       = "KV_" + BucketDirectory
+	streamKeys            = "KV_" + BucketKeys
 	subjectCommandPrefix  = "rollbook.command."
 	subjectBookPrefix     = "rollbook.book."
 	subjectLivePrefix     = "rollbook.live.book."
 	subjectAnnouncePrefix = "rollbook.writer."
-	subjectSnapshotPrefix = "rollbook.snapshot."
+	subjectEnginePrefix   = "rollbook.engine."
+	subjectPodPrefix      = "rollbook.pod."
+	// Below it the server names the keys of the directory that change, without
+	// their values.
+	subjectBellDirectory = "rollbook.live.directory."
 
-	subjectAllCommands  = subjectCommandPrefix + "*.*"
-	subjectAllLive      = subjectLivePrefix + "*"
-	subjectAllAnnounce  = subjectAnnouncePrefix + "*"
-	subjectAllSnapshots = subjectSnapshotPrefix + ">"
+	// What other parts of the program put on the bus, and what rights.go knows of it.
+	streamFeed       = "EVENTS"
+	subjectSnapshots = "rollbook.snapshot."
+	subjectFeed      = "rollbook.event."
+	subjectDirectory = "$KV." + BucketDirectory + "."
+	subjectKeys      = "$KV." + BucketKeys + "."
+
+	subjectAllCommands = subjectCommandPrefix + "*.*"
+	subjectAllLive     = subjectLivePrefix + "*"
+	subjectAllAnnounce = subjectAnnouncePrefix + "*"
+	subjectAllEngines  = subjectEnginePrefix + "*"
+	subjectAllPods     = subjectPodPrefix + "*"
 
 	// Outcomes are only ever sent to inboxes: see checkInbox.
 	inboxPrefix = "_INBOX."
 
 	apiStreamInfo     = "$JS.API.STREAM.INFO."
 	apiStreamPurge    = "$JS.API.STREAM.PURGE."
+	apiStreamCreate   = "$JS.API.STREAM.CREATE."
+	apiStreamList     = "$JS.API.STREAM.LIST"
 	apiDirectGet      = "$JS.API.DIRECT.GET."
+	apiMessageGet     = "$JS.API.STREAM.MSG.GET."
 	apiConsumerNext   = "$JS.API.CONSUMER.MSG.NEXT."
 	apiConsumerDelete = "$JS.API.CONSUMER.DELETE."
+	ackPrefix         = "$JS.ACK."
 	sysServerJSZ      = "$SYS.REQ.SERVER.PING.JSZ"
 )
 
@@ -93,13 +111,19 @@ func LiveSubject(p Partition) string { return subjectLivePrefix + p.String() }
 func AnnounceSubject(p Partition) string { return subjectAnnouncePrefix + p.String() }
 
 // SnapshotSubject is where the list of the snapshots of p stands.
-func SnapshotSubject(p Partition) string { return subjectSnapshotPrefix + p.String() }
+func SnapshotSubject(p Partition) string { return subjectSnapshots + p.String() }
 
 // SnapshotChunkSubject is where chunk n, from 0, of the snapshot in a slot of p
 // stands. There are two slots, 0 and 1.
 func SnapshotChunkSubject(p Partition, slot, n int) string {
 	return SnapshotSubject(p) + "." + strconv.Itoa(slot) + "." + strconv.Itoa(n)
 }
+
+// EngineSubject is where a process with writers says that it is there.
+func EngineSubject(id EngineID) string { return subjectEnginePrefix + id.String() }
+
+// PodSubject is where an adapter pod says that it lives.
+func PodSubject(id [16]byte) string { return subjectPodPrefix + hex.EncodeToString(id[:]) }
 
 // isToken reports whether s can stand as one token of a command subject:
 // lower-case letters, digits, '_' and '-', 1 to 64 of them.

@@ -65,16 +65,16 @@ func (r *rig) config() engine.Config {
 	return engine.Config{
 		Book: r.bus.Book(0), Alone: true, Policies: session.DefaultPolicies(), Now: r.now,
 		Log: slog.New(slog.DiscardHandler),
-		OpenIntake: func(ctx context.Context, incarnation int64, after uint64) (engine.Intake, error) {
-			return r.bus.Intake(ctx, 0, incarnation, after)
+		OpenIntake: func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {
+			return r.bus.Intake(ctx, 0, epoch, incarnation, after)
 		},
 	}
 }
 
 // run runs a writer until stop is called, and fails the test when it ends by itself.
-func (r *rig) run(cfg engine.Config) (stop func()) { return r.start(engine.New(cfg)) }
+func (r *rig) run(cfg engine.Config) (stop func()) { return r.runs(engine.New(cfg)) }
 
-func (r *rig) start(w *engine.Writer) (stop func()) {
+func (r *rig) runs(w *engine.Writer) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()

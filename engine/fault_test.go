@@ -75,7 +75,7 @@ func TestAppendFaults(t *testing.T) {
 				cfg := r.config()
 				cfg.Book, cfg.Snapshots = book, r.bus.Book(0)
 				w := engine.New(cfg)
-				stop := r.start(w)
+				stop := r.runs(w)
 				ctx, cancel := context.WithCancel(t.Context())
 				var snapshots sync.WaitGroup // one after each page, so that the state is rebuilt from them
 				snapshots.Go(func() { _ = r.snapshotter(w, 1, time.Millisecond, nil).Run(ctx) })

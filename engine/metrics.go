@@ -20,6 +20,7 @@ type Metrics struct {
 	sessions   prometheus.Gauge
 	roles      *prometheus.GaugeVec
 	recoveries prometheus.Counter
+	terms      *prometheus.CounterVec
 	ignored    prometheus.Counter
 
 	snapshotEvents  *prometheus.GaugeVec
@@ -44,9 +45,11 @@ func NewMetrics() *Metrics {
 		sessions: prometheus.NewGauge(prometheus.GaugeOpts{Name: "rollbook_live_sessions",
 			Help: "Sessions that have not ended, as the writer of the partition counts them."}),
 		roles: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "rollbook_writer_role",
-			Help: "What the writer of a partition does in this process: 0 starting, 1 standing by, 2 writing, 3 failing to write."}, []string{"partition"}),
+			Help: "What the writer of a partition does in this process: 0 reading the book, 1 standing by, 2 writing, 3 failing to write."}, []string{"partition"}),
 		recoveries: prometheus.NewCounter(prometheus.CounterOpts{Name: "rollbook_writer_recoveries_total",
 			Help: "Times the state was rebuilt because a page was not stored as expected."}),
+		terms: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rollbook_writer_changes_total",
+			Help: "Changes of office of this process's writers: taken_over, resigned, or deposed by another process."}, []string{"change"}),
 		ignored: prometheus.NewCounter(prometheus.CounterOpts{Name: "rollbook_stale_commands_total",
 			Help: "Commands that reached the writer after their sender had given up."}),
 		snapshotEvents:  snapshotGauge("age_events", "Events since the newest snapshot: what a start reads beside it. All events, while there is none."),
@@ -64,7 +67,7 @@ func snapshotGauge(name, help string) *prometheus.GaugeVec {
 }
 
 func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.commands, m.events, m.appends, m.pageEvents, m.sessions, m.roles, m.recoveries, m.ignored,
+	return []prometheus.Collector{m.commands, m.events, m.appends, m.pageEvents, m.sessions, m.roles, m.recoveries, m.terms, m.ignored,
 		m.snapshotEvents, m.snapshotSeconds, m.snapshotTook, m.snapshotBytes, m.snapshotErrors}
 }
 
@@ -113,6 +116,9 @@ func (m *Metrics) role(p bus.Partition, role int32) {
 }
 
 func (m *Metrics) recovered() { m.recoveries.Inc() }
+func (m *Metrics) tookOver()  { m.terms.WithLabelValues("taken_over").Inc() }
+func (m *Metrics) resigned()  { m.terms.WithLabelValues("resigned").Inc() }
+func (m *Metrics) deposed()   { m.terms.WithLabelValues("deposed").Inc() }
 func (m *Metrics) stale()     { m.ignored.Inc() }
 
 func (m *Metrics) snapshotAge(p bus.Partition, events uint64, last bus.Snapshot, now time.Time) {

@@ -63,7 +63,8 @@ func heldUp(chunks iter.Seq2[[]byte, error], rest func() error) iter.Seq2[[]byte
 // begin sets the start of the fold.
 func (w *Writer) begin(ctx context.Context) error {
 	w.answers = newAnswers()
-	w.last, w.epoch, w.lastTime, w.read, w.source = 0, 0, 0, 0, 0
+	w.last, w.epoch, w.lastTime, w.read, w.source, w.noted = 0, 0, 0, 0, 0, commandsRead{}
+	w.known.Store(0)
 	b, err := restore(ctx, w.cfg.Snapshots, w.cfg.Policies, nil)
 	if err != nil {
 		return err
@@ -72,6 +73,7 @@ func (w *Writer) begin(ctx context.Context) error {
 	w.events.Store(b.from.Events)
 	w.began.Store(b.from.Events)
 	if b.from.Page == 0 {
+		w.clean = true
 		return nil
 	}
 	page, err := bus.DecodePage(b.at.Data)
@@ -80,9 +82,12 @@ func (w *Writer) begin(ctx context.Context) error {
 	}
 	w.last, w.epoch, w.lastTime = b.at.Seq, page.Epoch, page.Time
 	w.read, w.source = page.CommandsRead, page.Incarnation
+	w.noted = commandsRead{w.source, w.read}
+	w.known.Store(w.epoch)
 	if err := w.remember(ctx, b.at.Seq, page.Time); err != nil {
 		return fmt.Errorf("read the latest answers: %w", err)
 	}
+	w.clean = true
 	return nil
 }
 

@@ -4,6 +4,10 @@
 // events as one page, and answers when the page is on disk. While one page is being stored the next commands gather:
 // the busier the partition, the larger the pages.
 //
+// Where several processes have writers, one writes a partition and the others stand by: they follow the book with the
+// same fold, so that taking over reads only the tail. A writer that stops in order resigns, and is followed at once; one
+// that falls silent is followed after 250 ms. [Spread] shares the partitions out among the processes.
+//
 // Invariants:
 //   - Nothing is answered before it is on disk.
 //   - One goroutine owns the state. The state may be one page ahead of the book; on any outcome of an append but
@@ -11,6 +15,7 @@
 //   - A snapshot is where a fold may begin, and nothing is true because it stands in one.
 //   - Being the writer is a belief; the fence is the book's: every page is appended with the sequence of the last page
 //     this writer knows, so a deposed writer cannot append. It finds a newer epoch, says so, and stands by.
+//   - Where several processes may write, what is answered without a page is answered only when the book has not moved on.
 //   - A command is done once: its id stands in the page that answers it, and a repeat is answered from that page.
 //   - The book's clock never runs backwards.
 package engine
@@ -35,6 +40,8 @@ type Book interface {
 	End(ctx context.Context) (uint64, error)
 	Announce(bus.Announcement) error
 	Announcements(fn func(bus.Announcement)) (stop func(), err error)
+	// Follow gives every page after a sequence, in order, on the caller's goroutine, until ctx ends or fn fails.
+	Follow(ctx context.Context, after uint64, fn func(bus.StoredPage) error) error
 }
 
 // Intake gives the commands of one partition in order: *[bus.Intake].
@@ -56,16 +63,21 @@ type Intake interface {
 type Config struct {
 	Partition bus.Partition
 	Book      Book
-	// OpenIntake opens the commands after a position, as far as incarnation is still the stream that the position is of.
-	OpenIntake func(ctx context.Context, incarnation int64, after uint64) (Intake, error)
+	// OpenIntake opens, for the writer of an epoch, the commands after a position, as far as incarnation is still the
+	// stream that the position is of.
+	OpenIntake func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (Intake, error)
 	Policies   session.Policies
 	// Snapshots are those of the book. Nil: the book is read from its first page.
 	Snapshots Snapshots
 	// Alone says that no other process can write to this book (an embedded bus with its data directory locked), so that
 	// the writer need not listen for another before it starts.
 	Alone bool
+	// Spread shares the partitions among several processes; one for all writers of a process. Nil: whoever is there writes.
+	Spread *Spread
 	// Now is the writer's clock. Nil: time.Now.
-	Now     func() time.Time
+	Now func() time.Time
+	// Leases ends the sessions of pods that are gone. Nil: nobody does.
+	Leases  *Leases
 	Log     *slog.Logger
 	Metrics *Metrics
 }
@@ -73,7 +85,6 @@ type Config struct {
 // Tuning that nobody has needed to change.
 const (
 	announceEvery = 50 * time.Millisecond
-	silence       = 250 * time.Millisecond // without a word from the writer: it is gone
 	appendTimeout = 2 * time.Second
 	staleCommand  = 10 * time.Second // whoever sent it has given up: doing it now would surprise everybody
 	pageRoom      = 192 << 10        // no command is added to a page that holds this many bytes of events; one that can be large begins a page
@@ -87,21 +98,23 @@ const (
 // error of its disk for good, also when there is space again: start a new process.
 var ErrCannotWrite = errors.New("pages cannot be stored")
 
-// errDeposed says that another writer has opened a newer epoch.
-var errDeposed = errors.New("another writer has taken over")
+// errOutrun says that another writer took over while we tried to.
+var errOutrun = errors.New("another writer was quicker")
 
 // Writer is the writer of one partition. See [Writer.Run].
 type Writer struct {
 	cfg Config
 
-	// Owned by Run: rebuilt by load, changed by compose.
+	// Owned by Run: rebuilt by load, changed by fold and compose.
+	clean    bool // state is the fold of the book's pages through last: not ahead of it, and not half of one
 	state    *session.State
 	answers  *answers
-	last     uint64 // sequence of the last page in state
-	epoch    uint64 // of the last page in state
-	lastTime int64  // of the last page in state
-	read     uint64 // the last command that the pages in state cover
-	source   int64  // the incarnation of COMMANDS that read is of
+	last     uint64       // sequence of the last page in state
+	epoch    uint64       // of the last page in state
+	lastTime int64        // of the last page in state
+	read     uint64       // the last command that is done with
+	source   int64        // the incarnation of COMMANDS that read is of
+	noted    commandsRead // what the last page says of the two
 
 	failing time.Time // since when no page could be stored; zero: the last one was
 
@@ -111,13 +124,20 @@ type Writer struct {
 	announced atomic.Uint64 // last, for the announcing goroutine
 	events    atomic.Uint64 // in the book through last, for the snapshotter
 	began     atomic.Uint64 // in the snapshot that the fold began from
+	known     atomic.Uint64 // epoch, for the watching goroutine
 	role      atomic.Int32
+}
+
+// commandsRead is a place in COMMANDS.
+type commandsRead struct {
+	source int64
+	read   uint64
 }
 
 // Roles of a writer, as [Writer.Role] gives them.
 const (
-	Starting int32 = iota
-	StandingBy
+	Starting   int32 = iota // it reads the book
+	StandingBy              // it knows the book to its end, and follows
 	Writing
 	Failing // it would write, but pages are not stored
 )
@@ -137,8 +157,8 @@ func New(cfg Config) *Writer {
 func (w *Writer) Role() int32 { return w.role.Load() }
 
 // Run stands by until no other writer is heard, takes over and writes; deposed, it stands by again. Trouble with the
-// bus is retried. It returns when ctx ends, with the page at hand finished, or on an error that needs an operator: a
-// book that cannot be read.
+// bus is retried. It returns when ctx ends, with the page at hand finished and its office resigned, or on an error that
+// needs an operator: a book that cannot be read.
 func (w *Writer) Run(ctx context.Context) error {
 	defer w.setRole(Starting)
 	pause := retryFirst
@@ -149,7 +169,14 @@ func (w *Writer) Run(ctx context.Context) error {
 			return ctx.Err()
 		case hopeless(err):
 			return fmt.Errorf("write partition %d: %w", w.cfg.Partition, err)
+		case errors.Is(err, errHandOver):
+			pause = retryFirst
+			continue
+		case errors.Is(err, errOutrun):
+			w.cfg.Log.Info("another writer was quicker: standing by", "partition", w.cfg.Partition)
+			pause = retryFirst
 		case errors.Is(err, errDeposed):
+			w.cfg.Metrics.deposed()
 			w.cfg.Log.Warn("deposed: standing by", "partition", w.cfg.Partition, "epoch", w.epoch)
 			pause = retryFirst
 		default:
@@ -175,6 +202,7 @@ func hopeless(err error) bool {
 func (w *Writer) setRole(r int32) {
 	w.role.Store(r)
 	w.cfg.Metrics.role(w.cfg.Partition, r)
+	w.cfg.Spread.setReady(w.cfg.Partition, r == Writing || r == StandingBy)
 }
 
 // reign is one term of office: from standing by to the error that ends it.
@@ -187,47 +215,9 @@ func (w *Writer) reign(ctx context.Context) error {
 	}
 	w.setRole(Writing)
 	defer w.setRole(StandingBy)
+	w.cfg.Metrics.tookOver()
 	w.cfg.Log.Info("writing", "partition", w.cfg.Partition, "epoch", w.epoch, "page", w.last, "sessions", w.state.Sessions())
-
-	done := make(chan struct{})
-	announcing, stop := context.WithCancel(ctx)
-	go func() {
-		defer close(done)
-		w.announce(announcing, w.epoch)
-	}()
-	defer func() { stop(); <-done }()
-	return w.write(ctx)
-}
-
-// standBy returns when no writer has been heard for a while.
-func (w *Writer) standBy(ctx context.Context) error {
-	if w.cfg.Alone {
-		return nil
-	}
-	w.setRole(StandingBy)
-	heard := make(chan struct{}, 1)
-	stop, err := w.cfg.Book.Announcements(func(bus.Announcement) {
-		select {
-		case heard <- struct{}{}:
-		default:
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("listen for another writer: %w", err)
-	}
-	defer stop()
-	quiet := time.NewTimer(silence)
-	defer quiet.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-heard:
-			quiet.Reset(silence)
-		case <-quiet.C:
-			return nil
-		}
-	}
+	return w.hold(ctx)
 }
 
 // takeOver reads the book to its end and appends the opening page of the next epoch. Until that page is stored, nothing
@@ -246,12 +236,14 @@ func (w *Writer) takeOver(ctx context.Context) error {
 		switch {
 		case err == nil:
 			w.epoch, w.last, w.lastTime = w.epoch+1, seq, int64(now)
+			w.noted = commandsRead{w.source, w.read}
 			w.announced.Store(seq)
+			w.known.Store(w.epoch)
 			w.failing = time.Time{}
 			return nil
 		case errors.Is(err, bus.ErrConflict), errors.Is(err, bus.ErrInFlight):
 			if !w.cfg.Alone {
-				return fmt.Errorf("open an epoch: %w", errDeposed) // somebody else was quicker: listen first
+				return fmt.Errorf("open an epoch: %w", errOutrun) // listen first
 			}
 		default:
 			w.cfg.Log.Warn("opening an epoch failed", "partition", w.cfg.Partition, "err", err)
@@ -261,21 +253,6 @@ func (w *Writer) takeOver(ctx context.Context) error {
 		}
 		if err := sleep(ctx, retryFirst); err != nil {
 			return err
-		}
-	}
-}
-
-// announce says that this writer is there, and how far the book goes, until ctx ends.
-func (w *Writer) announce(ctx context.Context, epoch uint64) {
-	tick := time.NewTicker(announceEvery)
-	defer tick.Stop()
-	for {
-		// A lost announcement is made up for by the next; a bus that is away is noticed by the append.
-		_ = w.cfg.Book.Announce(bus.Announcement{Epoch: epoch, Last: w.announced.Load(), Time: w.cfg.Now().UnixNano()})
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
 		}
 	}
 }
@@ -290,7 +267,11 @@ func (w *Writer) append(ctx context.Context, page []byte) (uint64, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
 	defer cancel()
 	start := time.Now()
-	seq, err := w.cfg.Book.Append(ctx, w.last, page)
+	last := w.last
+	if session.Seeded("no fence") {
+		last, _ = w.cfg.Book.End(ctx)
+	}
+	seq, err := w.cfg.Book.Append(ctx, last, page)
 	w.cfg.Metrics.appended(time.Since(start), err)
 	return seq, err
 }

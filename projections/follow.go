@@ -46,9 +46,10 @@ type Model interface {
 // Restorer is a model that can begin with a state that was folded already, in place of the pages that led to it.
 type Restorer interface {
 	Model
-	// Restore takes over the state of a partition as of a page's time. It is called at most once a partition, before the
-	// first Apply of it, perhaps at the same time as for another. The state is the model's to read until it returns.
-	Restore(p bus.Partition, at session.Instant, state *session.State) error
+	// Restore takes over the state of a partition after a page, which comes without its events. It is called at most once
+	// a partition, before the first Apply of it, perhaps at the same time as for another. The state is the model's to read
+	// until it returns.
+	Restore(page Page, state *session.State) error
 }
 
 // Book is the log of one partition: *[bus.Book].

@@ -46,16 +46,17 @@ func (f *Follower) restore(ctx context.Context, p *part) error {
 	if from.Page == 0 {
 		return nil
 	}
-	page, err := bus.DecodePage(at.Data)
+	raw, err := bus.DecodePage(at.Data)
 	if err != nil {
 		return fmt.Errorf("page %d: %w", at.Seq, err)
 	}
+	page := Page{Partition: p.book.Partition(), Seq: at.Seq, Time: session.Instant(raw.Time)}
 	for _, model := range models {
-		if err := model.Restore(p.book.Partition(), session.Instant(page.Time), state); err != nil {
+		if err := model.Restore(page, state); err != nil {
 			return fmt.Errorf("the snapshot of page %d: %s: %w", at.Seq, model.Name(), err)
 		}
 	}
-	p.move(Page{Partition: p.book.Partition(), Seq: at.Seq, Time: session.Instant(page.Time)})
+	p.move(page)
 	f.cfg.Log.Info("began with a snapshot", "partition", p.book.Partition(), "page", at.Seq, "sessions", state.Sessions(),
 		"took", time.Since(start).Round(time.Millisecond))
 	return nil

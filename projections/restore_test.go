@@ -20,10 +20,10 @@ type restoring struct {
 	asked    []session.UserID // whom to look for in a state
 }
 
-func (m *restoring) Restore(_ bus.Partition, at session.Instant, state *session.State) error {
+func (m *restoring) Restore(page projections.Page, state *session.State) error {
 	m.once.Lock()
 	defer m.once.Unlock()
-	m.at = at
+	m.at = page.Time
 	for _, user := range m.asked {
 		if _, known := state.User(user); known {
 			m.restored = append(m.restored, user)

@@ -25,7 +25,6 @@ import (
 	"path"
 	"runtime"
 	"strings"
-	"time"
 
 	"golang.org/x/time/rate"
 
@@ -54,7 +53,8 @@ type Handler struct {
 	challenges *challenges
 	logins     *rate.Limiter
 	ended      *tombstones
-	warning    rate.Sometimes // bounds the log while the book is away
+	replies    *adapters.Replies
+	outage     *adapters.Outage
 }
 
 // New makes a handler with a valid configuration (see [Config.Validate]); it panics on an invalid one.
@@ -63,16 +63,20 @@ func New(cfg Config, gate Gate, log *slog.Logger) *Handler {
 		panic("advauth: New was given an invalid configuration: " + err.Error())
 	}
 	cfg = cfg.withDefaults()
+	log = log.With("adapter", "advauth")
 	return &Handler{
-		cfg: cfg, gate: gate, log: log.With("adapter", "advauth"), challenges: newChallenges(cfg.ChallengeKey),
+		cfg: cfg, gate: gate, log: log, challenges: newChallenges(cfg.ChallengeKey),
 		logins: rate.NewLimiter(rate.Limit(cfg.LoginRate), 2*cfg.LoginRate), ended: newTombstones(),
-		warning: rate.Sometimes{Interval: time.Second},
+		replies: adapters.NewReplies(session.AdvAuth), outage: adapters.NewOutage(log),
 	}
 }
 
+// Metrics is what the handler counts.
+func (h *Handler) Metrics() *adapters.Replies { return h.replies }
+
 // method is one of the things that can be asked.
 type method struct {
-	name   string // as clients spell it
+	class  adapters.CallClass // for the metrics
 	verb   string
 	answer func(h *Handler, ctx context.Context, c *call) (reply, *fault)
 	off    func(cfg *Config) bool // disabled by configuration
@@ -81,20 +85,18 @@ type method struct {
 // methods are found by their path in lower case, without the prefix.
 var methods = map[string]method{
 	"login": {"login", http.MethodPost, (*Handler).plainLogin, func(cfg *Config) bool { return cfg.DisablePlainLogin }},
-	"login/advauthinit": {"login/advAuthInit", http.MethodPost, (*Handler).challenge,
+	"login/advauthinit": {"challenge", http.MethodPost, (*Handler).challenge,
 		func(cfg *Config) bool { return cfg.DisableAdvAuth }},
-	"login/advauth": {"login/advAuth", http.MethodPost, (*Handler).advAuth, func(cfg *Config) bool { return cfg.DisableAdvAuth }},
-	"login/whoami":  {"login/whoami", http.MethodGet, (*Handler).whoAmI, func(*Config) bool { return false }},
+	"login/advauth": {"answer", http.MethodPost, (*Handler).advAuth, func(cfg *Config) bool { return cfg.DisableAdvAuth }},
+	"login/whoami":  {"whoami", http.MethodGet, (*Handler).whoAmI, func(*Config) bool { return false }},
 }
 
 // ServeHTTP answers one call. Paths are read without regard to case, to doubled slashes and to a prefix of
 // [Config.Prefixes]; it never redirects.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header.Set("Cache-Control", "no-store") // RFC 9111, 5.2.2.5; OWASP ASVS 5.0, 14.3.2
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Vary", "Accept, Content-Type")
-	c := &call{w: w, r: r, form: negotiate(r.Header)}
+	adapters.NeverStore(w.Header())
+	w.Header().Set("Vary", "Accept, Content-Type")
+	c := &call{w: w, r: r, form: negotiate(r.Header), class: "other"}
 	defer func() {
 		// The documented reply to a defect is a 500 without its text; the http.Server would drop the connection.
 		if broken := recover(); broken != nil {
@@ -114,10 +116,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) serve(c *call) (reply, *fault) {
 	ctx, cancel := context.WithTimeout(c.r.Context(), h.cfg.CallTimeout)
 	defer cancel()
-	// Of a body that does not come, the server would wait for the rest before it replies. Not every ResponseWriter has
-	// deadlines; then the http.Server's ReadTimeout is the bound.
-	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(h.cfg.CallTimeout))
+	adapters.LimitReading(c.w, h.cfg.CallTimeout)
 	m, served := methods[h.route(c.r.URL.Path)]
+	if served {
+		c.class = m.class
+	}
 	switch {
 	case !served:
 		return h.elsewhere(ctx, c)

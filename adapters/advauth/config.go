@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"rollbook/adapters"
 )
 
 // Profile says what the answer to a challenge has to be. It is one for all clients of a deployment and never negotiated,
@@ -110,17 +112,11 @@ func (c Config) withDefaults() Config {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	setDefault(&c.DisabledStatus, http.StatusForbidden)
-	setDefault(&c.DisabledCode, codeDisabled)
-	setDefault(&c.UnavailableStatus, http.StatusInternalServerError)
-	setDefault(&c.MaxBody, 16<<10)
-	setDefault(&c.CallTimeout, 10*time.Second)
-	setDefault(&c.LoginRate, 2000)
+	adapters.SetDefault(&c.DisabledStatus, http.StatusForbidden)
+	adapters.SetDefault(&c.DisabledCode, codeDisabled)
+	adapters.SetDefault(&c.UnavailableStatus, http.StatusInternalServerError)
+	adapters.SetDefault(&c.MaxBody, 16<<10)
+	adapters.SetDefault(&c.CallTimeout, 10*time.Second)
+	adapters.SetDefault(&c.LoginRate, 2000)
 	return c
-}
-
-func setDefault[T ~int | ~int64](field *T, value T) {
-	if *field == 0 {
-		*field = value
-	}
 }

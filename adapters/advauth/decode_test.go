@@ -1,6 +1,9 @@
 package advauth
 
 import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -213,12 +216,48 @@ func FuzzDecode(f *testing.F) {
 			if strings.TrimSpace(e.login) == "" || len(e.login) > maxLogin || !utf8.ValidString(e.login+e.apiKey+e.rndA+e.rndB) {
 				t.Fatalf("%q is read as %+v", body, e)
 			}
+			checkRead(t, e)
 			_, fault = e.answer()
+		}
+		if text, ok := toUTF8(body, ""); ok && !bytes.ContainsRune(text, utf8.RuneError) {
+			for _, mark := range []string{"\xff\xfe", "\xfe\xff"} {
+				if again, ok := toUTF8([]byte(encode16(string(text), mark)), contentType); !ok || !bytes.Equal(again, text) {
+					t.Fatalf("%q in UTF-16 is read as %q", text, again)
+				}
+			}
 		}
 		if fault != nil && !slices.Contains(documented, fmt.Sprintf("%d/%d", fault.status, fault.code)) {
 			t.Fatalf("%+v", fault)
 		}
 	})
+}
+
+// checkRead: an entry that was read is the same when it is written down in either form and read again.
+func checkRead(t *testing.T, e entry) {
+	t.Helper()
+	text, err := json.Marshal(map[string]string{"UserLogin": e.login, "ApiKey": e.apiKey, "RndA": e.rndA, "RndB": e.rndB})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := decodeJSON(text); err != nil || again != e {
+		t.Fatalf("%+v is %s in JSON, and that is %+v, %v", e, text, again, err)
+	}
+	var out bytes.Buffer
+	out.WriteString("<Request>")
+	for _, member := range [][2]string{{"RndB", e.rndB}, {"RndA", e.rndA}, {"ApiKey", e.apiKey}, {"UserLogin", e.login}} {
+		fmt.Fprintf(&out, "<%s>", member[0])
+		if err := xml.EscapeText(&out, []byte(member[1])); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&out, "</%s>", member[0])
+	}
+	out.WriteString("</Request>")
+	if bytes.ContainsRune(out.Bytes(), utf8.RuneError) {
+		return // XML cannot say every text
+	}
+	if again, err := decodeXML(out.Bytes()); err != nil || again != e {
+		t.Fatalf("%+v is %s in XML, and that is %+v, %v", e, out.Bytes(), again, err)
+	}
 }
 
 func FuzzNegotiate(f *testing.F) {

@@ -1,10 +1,9 @@
 package advauth
 
 import (
-	"errors"
 	"fmt"
-	"math"
 	"net/http"
+	"strconv"
 	"time"
 
 	"rollbook/adapters"
@@ -30,6 +29,7 @@ type fault struct {
 	model  []string // ModelStateErr
 	retry  time.Duration
 	allow  string
+	counts adapters.Outcome // for the metrics; empty: what code and status say
 }
 
 const (
@@ -46,7 +46,8 @@ var wire = map[session.Refusal]fault{
 	session.Disabled:         {status: http.StatusUnauthorized, code: codeUnknown, text: textUnknown},
 	session.TooManySessions: {status: http.StatusUnauthorized, code: codeRate, retry: time.Second,
 		text: "Request rate policy violated: too many live tokens"},
-	session.StaleCredential: {status: http.StatusInternalServerError, retry: time.Second, text: "The key has just changed: try again."},
+	session.StaleCredential: {status: http.StatusInternalServerError, retry: time.Second, text: "The key has just changed: try again.",
+		counts: adapters.OutcomeUnavailable},
 	session.InvalidToken:    {status: http.StatusUnauthorized, code: codeTokenUnknown, text: "Token not found"},
 	session.ExpiredToken:    {status: http.StatusUnauthorized, code: codeTokenExpired, text: "Token already expired"},
 	session.ReusedToken:     {status: http.StatusUnauthorized, code: codeTokenUnknown, text: "Token not found"},
@@ -58,6 +59,17 @@ var wire = map[session.Refusal]fault{
 	session.UnknownResource: {status: http.StatusNotFound, text: "No such resource."},
 	session.NotPermitted:    {status: http.StatusUnauthorized, code: codeUnknown, text: textUnknown},
 	session.PasswordUnset:   {status: http.StatusUnauthorized, code: codeUnknown, text: textUnknown},
+}
+
+// outcome is what the fault is counted as: the venue's number, or the status of an error of the framework's own.
+func (f *fault) outcome() adapters.Outcome {
+	switch {
+	case f.counts != "":
+		return f.counts
+	case f.code != 0:
+		return adapters.Outcome(strconv.Itoa(f.code))
+	}
+	return adapters.Outcome("HTTP " + strconv.Itoa(f.status))
 }
 
 // refused is the domain's "no" in the venue's words.
@@ -75,13 +87,12 @@ func (h *Handler) refused(r adapters.Refused) *fault {
 }
 
 // failed is what is said when the outcome is not known.
-func (h *Handler) failed(err error) *fault {
-	f := &fault{status: h.cfg.UnavailableStatus, retry: time.Second, text: "The service cannot reach its book: try again."}
-	if errors.Is(err, adapters.ErrBusy) {
-		f.text = "Too many logins at once: try again."
-		return f
+func (h *Handler) failed(what string, err error) *fault {
+	f := &fault{status: h.cfg.UnavailableStatus, retry: time.Second, text: "The service cannot reach its book: try again.",
+		counts: adapters.OutcomeUnavailable}
+	if h.outage.Note(what, err) {
+		f.text, f.counts = "Too many logins at once: try again.", adapters.OutcomeBusy
 	}
-	h.warning.Do(func() { h.log.Warn("calls cannot be answered", "err", err) })
 	return f
 }
 
@@ -140,5 +151,3 @@ func clip(text string) string {
 	}
 	return text
 }
-
-func seconds(d time.Duration) int64 { return int64(math.Ceil(d.Seconds())) }

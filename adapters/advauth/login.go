@@ -174,7 +174,7 @@ func (h *Handler) login(ctx context.Context, name string, judge func() verdict) 
 	}
 	switch {
 	case err != nil:
-		return v, grant, h.failed(err)
+		return v, grant, h.failed("a login", err)
 	case refused.Code == session.WrongCredentials && h.cfg.SplitAuthErrors && v.known():
 		f := h.refused(refused)
 		f.code, f.text = codeInvalid, textInvalid

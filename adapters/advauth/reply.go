@@ -1,7 +1,6 @@
 package advauth
 
 import (
-	"bytes"
 	"encoding/json"
 	"encoding/xml"
 	"net/http"
@@ -9,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"rollbook/adapters"
 )
 
 // reply is an answer that is no refusal.
@@ -103,15 +104,14 @@ const proofHeader = "X-AdvAuth-RndA"
 
 // write renders the reply, or the refusal when there is one.
 func (h *Handler) write(c *call, answer reply, f *fault) {
-	header, status := c.w.Header(), http.StatusOK
+	header, status, outcome := c.w.Header(), http.StatusOK, adapters.OutcomeGood
 	if f != nil {
+		outcome = f.outcome()
 		answer, status = reply{body: f.body()}, f.status
 		if f.status == http.StatusUnauthorized {
 			header.Set("WWW-Authenticate", `AdvAuth realm="login"`) // RFC 9110, 15.5.2
 		}
-		if f.retry > 0 {
-			header.Set("Retry-After", strconv.FormatInt(seconds(f.retry), 10))
-		}
+		adapters.RetryAfter(header, f.retry)
 		if f.allow != "" {
 			header.Set("Allow", f.allow)
 		}
@@ -120,10 +120,8 @@ func (h *Handler) write(c *call, answer reply, f *fault) {
 		header[proofHeader] = []string{answer.proof.String()} // spelled as documented, for clients that look closely
 	}
 	rendered := render(c.form, answer.body)
-	header.Set("Content-Type", string(c.form)+"; charset=utf-8")
-	header.Set("Content-Length", strconv.Itoa(len(rendered)))
-	c.w.WriteHeader(status)
-	_, _ = c.w.Write(rendered) // a client that has gone is none of our failures
+	h.replies.Count(c.class, outcome)
+	adapters.WriteBody(c.w, status, string(c.form)+"; charset=utf-8", rendered)
 }
 
 func (f *fault) body() any {
@@ -139,21 +137,14 @@ func (f *fault) body() any {
 
 // render writes one of the bodies, without a declaration and without indentation.
 func render(form mediaType, body any) []byte {
-	var (
-		out bytes.Buffer
-		err error
-	)
-	if form.isXML() {
-		err = xml.NewEncoder(&out).Encode(body)
-	} else {
-		encoder := json.NewEncoder(&out)
-		encoder.SetEscapeHTML(false)
-		err = encoder.Encode(body)
+	if !form.isXML() {
+		return adapters.RenderJSON(body)
 	}
+	text, err := xml.Marshal(body)
 	if err != nil {
-		panic("advauth: a reply cannot be written: " + err.Error())
+		panic("advauth: a reply has no XML form: " + err.Error())
 	}
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+	return text
 }
 
 // printable is text as a reply can hold it: of what is no UTF-8, or no character of XML, little is left.

@@ -5,13 +5,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strings"
-	"time"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"rollbook/adapters"
 )
 
 // call is one request on its way to its reply.
@@ -19,6 +19,8 @@ type call struct {
 	w    http.ResponseWriter
 	r    *http.Request
 	form mediaType // of the reply
+
+	class adapters.CallClass // for the metrics
 }
 
 // entry is the body of any of the calls. What is not there is empty, and so is what is null or xsi:nil.
@@ -77,15 +79,13 @@ func bodyDecoder(r *http.Request) (decode func([]byte) (entry, error), charset s
 
 // readBody reads a body within the bounds of size and time.
 func (h *Handler) readBody(c *call) ([]byte, *fault) {
-	body, err := io.ReadAll(io.LimitReader(c.r.Body, h.cfg.MaxBody+1))
+	body, err := adapters.ReadBody(c.w, c.r, h.cfg.MaxBody)
 	switch {
+	case errors.Is(err, adapters.ErrBodyLarge):
+		return nil, badEntry(fmt.Sprintf("The body is larger than %d bytes.", h.cfg.MaxBody))
 	case err != nil:
 		return nil, badEntry("The body is cut off, or did not arrive in time.")
-	case int64(len(body)) > h.cfg.MaxBody:
-		return nil, badEntry(fmt.Sprintf("The body is larger than %d bytes.", h.cfg.MaxBody))
 	}
-	// The deadline would cut off the call as well: the server listens for the client's going away meanwhile.
-	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
 	return body, nil
 }
 

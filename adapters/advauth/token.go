@@ -46,7 +46,7 @@ func (h *Handler) check(ctx context.Context, c *call) (session.Live, *fault) {
 	now := session.At(h.cfg.Now())
 	switch hash := session.HashToken(token); {
 	case err != nil:
-		return session.Live{}, h.failed(err)
+		return session.Live{}, h.failed("a token", err)
 	case refused.Code == session.InvalidToken && h.ended.has(hash, now):
 		return session.Live{}, h.refused(adapters.Refused{Code: session.ExpiredToken})
 	case refused.No():

@@ -126,7 +126,7 @@ func (h *Handler) login(ctx context.Context, c *call) answer {
 	case refused.No():
 		return no(h.refused(refused))
 	}
-	h.renewed(grant.Session)
+	h.linger.Renew(grant.Session)
 	return answer{body: h.loginAck(c, grant), grant: &grant}
 }
 

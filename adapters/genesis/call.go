@@ -2,8 +2,6 @@ package genesis
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -98,7 +96,7 @@ func (c *call) setRef(ref string) *fault {
 }
 
 // readBody takes what the message gives beyond the header.
-func (c *call) readBody(body message) *fault {
+func (c *call) readBody(body adapters.Object) *fault {
 	top := reader{from: body}
 	ref := top.text("SOURCE_REF")
 	if top.fault != nil {
@@ -155,38 +153,21 @@ func (c *call) checkBounds() *fault {
 	return nil
 }
 
-// message is a JSON object whose values are not looked at yet. Of a name that stands twice the last value counts.
-type message map[string]json.RawMessage
-
 // decodeMessage reads one JSON object (RFC 8259). Nothing at all is an empty object.
-func decodeMessage(data []byte) (message, *fault) {
-	data = bytes.Trim(data, " \t\r\n") // what JSON takes for white space, and no more
-	if len(data) == 0 {
-		return message{}, nil
+func decodeMessage(data []byte) (adapters.Object, *fault) {
+	if len(bytes.Trim(data, " \t\r\n")) == 0 {
+		return adapters.Object{}, nil
 	}
-	if !utf8.Valid(data) {
-		return nil, &fault{code: "INVALID_MESSAGE", status: 400, text: "The message is not UTF-8"}
-	}
-	if data[0] != '{' {
-		return nil, &fault{code: "INVALID_MESSAGE", status: 400, text: "The message is not a JSON object"}
-	}
-	if adapters.Depth(data) > maxDepth {
-		return nil, &fault{code: "INVALID_MESSAGE", status: 400, text: fmt.Sprintf("The message is nested deeper than %d", maxDepth)}
-	}
-	var m message
-	if err := json.Unmarshal(data, &m); err != nil {
-		text := "The message is not a JSON object"
-		if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
-			text = fmt.Sprintf("The message is not JSON from byte %d on", syntax.Offset)
-		}
-		return nil, &fault{code: "INVALID_MESSAGE", status: 400, text: text}
+	m, err := adapters.DecodeObject(data, maxDepth)
+	if err != nil {
+		return nil, &fault{code: "INVALID_MESSAGE", status: 400, text: "The message " + err.Error()}
 	}
 	return m, nil
 }
 
 // reader takes fields out of an object and keeps the first complaint. Absent and null are the same.
 type reader struct {
-	from   message
+	from   adapters.Object
 	prefix string
 	fault  *fault
 }
@@ -201,17 +182,13 @@ func (r *reader) flag(name string) (value bool) {
 	return value
 }
 
-func (r *reader) object(name string) (value message) {
+func (r *reader) object(name string) (value adapters.Object) {
 	r.take(name, "an object", &value)
 	return value
 }
 
 func (r *reader) take(name, kind string, into any) {
-	raw := r.from[name]
-	if raw == nil || r.fault != nil {
-		return
-	}
-	if err := json.Unmarshal(raw, into); err != nil {
+	if r.fault == nil && !r.from.Take(name, into) {
 		r.fault = invalid(r.prefix+name, "must be "+kind)
 	}
 }

@@ -2,11 +2,10 @@ package genesis
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
+
+	"rollbook/adapters"
 )
 
 // Config is what an operator can set. Start from [DefaultConfig]: the zero value of every field but Linger stands for the
@@ -85,15 +84,8 @@ type CookieConfig struct {
 
 // Validate says in one sentence what is wrong with the configuration; nil when nothing is.
 func (c Config) Validate() error {
-	for _, origin := range c.AllowedOrigins {
-		if origin == loopback {
-			continue
-		}
-		u, err := url.Parse(origin)
-		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" ||
-			origin != u.Scheme+"://"+u.Host || strings.ContainsRune(u.Host, '*') {
-			return fmt.Errorf("allowed origin %q: write scheme://host or scheme://host:port, or the word %q", origin, loopback)
-		}
+	if err := c.origins().Validate(); err != nil {
+		return err
 	}
 	if c.HeartbeatSecs < 0 || c.MaxBody < 0 || c.CallTimeout < 0 || c.WriteTimeout < 0 || c.PingInterval < 0 ||
 		c.MessageRate < 0 || c.MaxSockets < 0 {
@@ -107,7 +99,7 @@ func (c Config) Validate() error {
 
 func (c Config) withDefaults() Config {
 	if c.AllowedOrigins == nil {
-		c.AllowedOrigins = []string{loopback}
+		c.AllowedOrigins = []string{adapters.Loopback}
 	}
 	if c.Product == nil {
 		c.Product = []Product{}
@@ -121,18 +113,19 @@ func (c Config) withDefaults() Config {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	setDefault(&c.HeartbeatSecs, 30)
-	setDefault(&c.MaxBody, 256<<10)
-	setDefault(&c.CallTimeout, 10*time.Second)
-	setDefault(&c.WriteTimeout, 10*time.Second)
-	setDefault(&c.PingInterval, 30*time.Second)
-	setDefault(&c.MessageRate, 50)
-	setDefault(&c.MaxSockets, 20000)
+	adapters.SetDefault(&c.HeartbeatSecs, 30)
+	adapters.SetDefault(&c.MaxBody, 256<<10)
+	adapters.SetDefault(&c.CallTimeout, 10*time.Second)
+	adapters.SetDefault(&c.WriteTimeout, 10*time.Second)
+	adapters.SetDefault(&c.PingInterval, 30*time.Second)
+	adapters.SetDefault(&c.MessageRate, 50)
+	adapters.SetDefault(&c.MaxSockets, 20000)
 	return c
 }
 
-func setDefault[T ~int | ~int64](field *T, value T) {
-	if *field == 0 {
-		*field = value
-	}
+// origins are the rules for pages. They may send the calls' fields as headers, in both spellings.
+func (c Config) origins() adapters.OriginRules {
+	return adapters.OriginRules{Allowed: c.AllowedOrigins,
+		Headers: "content-type, source-ref, source_ref, session-auth-token, session_auth_token, session-id, " +
+			"session_id, refresh-auth-token, refresh_auth_token, user-name, user_name"}
 }

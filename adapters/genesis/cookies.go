@@ -15,7 +15,7 @@ const (
 // elsewhere has made: with SameSite=Lax the browser sends the cookies along when another site's link is followed, and
 // that is no use of the session by its owner. A GET is then answered like one without cookies.
 func (h *Handler) readCookies(r *http.Request) (tokens cookieTokens) {
-	if !h.cfg.Cookies || !h.origins.mayAct(r) {
+	if !h.cfg.Cookies || !h.origins.MayAct(r) {
 		return cookieTokens{}
 	}
 	if cookie, err := r.Cookie(h.cookieName(accessCookie)); err == nil {

@@ -17,13 +17,8 @@ package genesis
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
-	"sync"
-	"time"
-
-	"golang.org/x/time/rate"
 
 	"rollbook/adapters"
 	"rollbook/engine/session"
@@ -51,20 +46,11 @@ type Handler struct {
 	cfg     Config
 	gate    Gate
 	log     *slog.Logger
-	origins origins
-	metrics *Metrics
-	warning rate.Sometimes // bounds the log while the book is away
-
-	// closing ends the waits that outlive a request: sockets, and the ends of sessions that linger.
-	closing context.Context
-	close   context.CancelFunc
-	work    sync.WaitGroup // a socket, or a lingering end that has begun
-
-	mu      sync.Mutex
-	stopped bool                        // guarded by mu: Shutdown has begun, nothing new starts
-	sockets int                         // guarded by mu: how many are open
-	held    map[session.SessionID]*held // guarded by mu: the sessions that are on sockets, or were until lately
-	ends    chan struct{}               // a slot for each lingering end that runs
+	origins *adapters.Origins
+	replies *adapters.Replies
+	outage  *adapters.Outage
+	sockets *adapters.Sockets
+	linger  *adapters.Linger
 }
 
 // New makes a handler with a valid configuration (see [Config.Validate]); it panics on an invalid one. Nothing runs
@@ -74,30 +60,30 @@ func New(cfg Config, gate Gate, log *slog.Logger) *Handler {
 		panic("genesis: New was given an invalid configuration: " + err.Error())
 	}
 	cfg = cfg.withDefaults()
-	h := &Handler{
-		cfg: cfg, gate: gate, log: log.With("adapter", "genesis"), origins: newOrigins(cfg.AllowedOrigins),
-		metrics: newMetrics(), warning: rate.Sometimes{Interval: time.Second},
-		held: make(map[session.SessionID]*held), ends: make(chan struct{}, 16),
+	log = log.With("adapter", "genesis")
+	sockets := adapters.NewSockets(cfg.MaxSockets)
+	return &Handler{
+		cfg: cfg, gate: gate, log: log, origins: adapters.NewOrigins(cfg.origins()),
+		replies: adapters.NewReplies(session.Genesis), outage: adapters.NewOutage(log), sockets: sockets,
+		// A client that reconnects goes on with the token it has, so a use counts as much as a refresh.
+		linger: adapters.NewLinger(adapters.LingerConfig{Gate: gate, Uses: gate, Sockets: sockets, Timeout: cfg.CallTimeout,
+			Now: cfg.Now, Log: log}),
 	}
-	h.closing, h.close = context.WithCancel(context.Background())
-	return h
 }
 
 // Metrics is what the handler counts.
-func (h *Handler) Metrics() *Metrics { return h.metrics }
+func (h *Handler) Metrics() *adapters.Replies { return h.replies }
 
 // ServeHTTP answers an HTTP call, or keeps a socket until it closes. Paths are read without regard to case, to "-" or
 // "_", to doubled slashes and to a leading /gwf or /sm; it never redirects.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header.Set("Cache-Control", "no-store") // RFC 9111, 5.2.2.5; OWASP ASVS 5.0, 14.3.2
-	header.Set("X-Content-Type-Options", "nosniff")
-	h.origins.allow(w, r)
+	adapters.NeverStore(w.Header())
+	h.origins.Allow(w, r)
 	at := route(r.URL.Path)
 	switch {
 	case r.Method == http.MethodOptions:
-		h.bounded(w, func() { h.preflight(w, r) })
-	case at == "" && isUpgrade(r):
+		h.bounded(w, func() { h.origins.Preflight(w) })
+	case at == "" && adapters.IsUpgrade(r):
 		h.serveSocket(w, r)
 	default:
 		h.serveCall(w, r, at)
@@ -108,25 +94,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // another pod. It returns when everything that the handler started has ended, or with ctx's error. Calls in progress
 // are the http.Server's to wait for; new sockets are refused from here on.
 func (h *Handler) Shutdown(ctx context.Context) error {
-	h.mu.Lock()
-	h.stopped = true
-	for _, e := range h.held {
-		if e.timer != nil {
-			e.timer.Stop()
-		}
-	}
-	h.mu.Unlock()
-	h.close()
-
-	done := make(chan struct{})
-	go func() {
-		h.work.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return errors.Join(errors.New("some sockets have not closed in time"), ctx.Err())
-	}
+	defer h.linger.Forget()
+	return h.sockets.Shutdown(ctx)
 }

@@ -20,7 +20,7 @@ func TestSessionEndsWithItsSocket(t *testing.T) {
 			conn := dial(t, server, "/")
 			logIn(t, conn)
 			conn.Close()
-			eventually(t, "the socket is dismissed", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.sockets == 0 })
+			eventually(t, "the socket is dismissed", func() bool { return h.sockets.Open() == 0 })
 			if test.ends > 0 {
 				eventually(t, "the session ends", func() bool { return gate.disconnected() == test.ends })
 			}
@@ -40,7 +40,7 @@ func TestRefreshKeepsTheSession(t *testing.T) {
 		cfg := quick()
 		cfg.Linger = 500 * time.Millisecond
 		server, gate, h := serve(t, cfg)
-		sockets := func() int { h.mu.Lock(); defer h.mu.Unlock(); return h.sockets }
+		sockets := h.sockets.Open
 		before, after := dial(t, server, "/"), dial(t, server, "/")
 		in := logIn(t, before)
 		if early {
@@ -87,7 +87,7 @@ func TestReconnectKeepsTheSession(t *testing.T) {
 		cfg := quick()
 		cfg.Linger = 500 * time.Millisecond
 		server, gate, h := serve(t, cfg)
-		sockets := func() int { h.mu.Lock(); defer h.mu.Unlock(); return h.sockets }
+		sockets := h.sockets.Open
 		before := dial(t, server, "/")
 		in := logIn(t, before)
 		if early {
@@ -118,7 +118,7 @@ func TestReconnectKeepsTheSession(t *testing.T) {
 			}
 		})
 		conn.Close()
-		eventually(t, "it is thought of", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.sockets == 0 && len(h.held) == 0 })
+		eventually(t, "it is thought of", func() bool { return h.sockets.Open() == 0 && h.linger.Held() == 0 })
 		if err := h.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}

@@ -1,37 +1,13 @@
 package genesis
 
 import (
+	"math/rand/v2"
+	"strconv"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"rollbook/adapters"
+	"rollbook/adapters/repliestest"
 )
-
-// counted is the handler's counter by "class outcome".
-func counted(t *testing.T, h *Handler) map[string]float64 {
-	t.Helper()
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(h.Metrics())
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	counts := map[string]float64{}
-	for _, family := range families {
-		for _, metric := range family.GetMetric() {
-			label := map[string]string{}
-			for _, pair := range metric.GetLabel() {
-				label[pair.GetName()] = pair.GetValue()
-			}
-			if family.GetName() != "rollbook_replies_total" || label["venue"] != "genesis" || len(label) != 3 {
-				t.Errorf("unexpected: %s %v", family.GetName(), label)
-			}
-			counts[label["call"]+" "+label["outcome"]] = metric.GetCounter().GetValue()
-		}
-	}
-	return counts
-}
 
 // An outage, and logins that are turned away, show though the HTTP status is 200; a socket's replies count alike.
 func TestRepliesAreCounted(t *testing.T) {
@@ -54,17 +30,27 @@ func TestRepliesAreCounted(t *testing.T) {
 	over(login)
 	post("/no-such-thing-4711", "{}")
 	over(`{"MESSAGE_TYPE":"NO_SUCH_THING_4711"}`)
-	got := counted(t, h)
-	for name, want := range map[string]float64{"login ACK": 2, "login INCORRECT_CREDENTIALS": 1, "login BUSY": 2, "login UNAVAILABLE": 2,
-		"other FEATURE_NOT_FOUND": 1, "other UNKNOWN_MESSAGE_TYPE": 1, "socket ACK": 1} {
-		if got[name] != want {
-			t.Errorf("%s is counted %v times, not %v", name, got[name], want)
+	repliestest.Same(t, repliestest.Counts(t, "genesis", h.Metrics()), map[string]float64{"login ACK": 2,
+		"login INCORRECT_CREDENTIALS": 1, "login BUSY": 2, "login UNAVAILABLE": 2, "other FEATURE_NOT_FOUND": 1,
+		"other UNKNOWN_MESSAGE_TYPE": 1, "socket ACK": 1})
+}
+
+// Whatever paths, message types and names clients make up, the labels stay the few of the table.
+func TestLabelsAreBounded(t *testing.T) {
+	server, _, h := serve(t, quick())
+	conn := dial(t, server, "/")
+	random := rand.New(rand.NewPCG(3, 7))
+	for range 40 {
+		word := strconv.FormatUint(random.Uint64(), 36)
+		ask(t, server.Client(), "POST", server.URL+"/"+word, `{"SOURCE_REF":"`+word+`"}`)
+		ask(t, server.Client(), "POST", server.URL+"/event-login-auth", `{"DETAILS":{"USER_NAME":"`+word+`","PASSWORD":"x"}}`)
+		for _, frame := range []string{`{"MESSAGE_TYPE":"` + word + `"}`, `{"MESSAGE_TYPE":"META_REQUEST","DETAILS":{"FEATURE":"` + word + `"}}`} {
+			send(t, conn, frame)
+			receive(t, conn)
 		}
-		delete(got, name)
 	}
-	if len(got) > 0 {
-		t.Errorf("counted too: %v", got)
-	}
+	repliestest.Bounded(t, repliestest.Counts(t, "genesis", h.Metrics()), []string{"login", "meta", "socket", classOther},
+		[]string{"ACK", "INCORRECT_CREDENTIALS", "FEATURE_NOT_FOUND", "UNKNOWN_MESSAGE_TYPE", "LOGIN_ERROR", "MAX_LOGON_LIMIT"})
 }
 
 func TestClassesAreFew(t *testing.T) {

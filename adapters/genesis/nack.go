@@ -1,9 +1,7 @@
 package genesis
 
 import (
-	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -70,7 +68,7 @@ func (h *Handler) refused(r adapters.Refused) *fault {
 			f.text += ": ask an operator"
 		} else {
 			f.retry = max(time.Second, r.RetryAt.Time().Sub(h.cfg.Now()))
-			f.text += fmt.Sprintf(": try again in %d s", seconds(f.retry))
+			f.text += fmt.Sprintf(": try again in %d s", adapters.Seconds(f.retry))
 		}
 	}
 	return &f
@@ -90,17 +88,12 @@ func (h *Handler) refreshRefused(r adapters.Refused) *fault {
 // failed is what is said when the outcome is not known.
 func (h *Handler) failed(c *call, err error) *fault {
 	f := &fault{code: "UNAVAILABLE", status: http.StatusServiceUnavailable, retry: time.Second}
-	if errors.Is(err, adapters.ErrBusy) {
-		f.busy, f.text = true, "Too many logins at once: try again"
-		h.log.Debug("a login was turned away: too many at once")
-		return f
-	}
 	f.text = "The service cannot reach its book: try again"
-	h.warning.Do(func() { h.log.Warn("calls cannot be answered", "call", c.name, "err", err) })
+	if h.outage.Note(c.name, err) {
+		f.busy, f.text = true, "Too many logins at once: try again"
+	}
 	return f
 }
-
-func seconds(d time.Duration) int64 { return int64(math.Ceil(d.Seconds())) }
 
 // nack is the body of a refusal.
 type nack struct {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/gorilla/websocket"
+
+	"rollbook/adapters"
 )
 
 func TestOrigins(t *testing.T) {
@@ -99,7 +101,7 @@ func TestOwnOriginOverLoopback(t *testing.T) {
 	request.Header.Set("Origin", "https://rollbook.example")
 	for at, want := range map[string]bool{"192.0.2.1": true, "127.0.0.1": false, "::1": false} {
 		ctx := context.WithValue(t.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.ParseIP(at)})
-		if got := newOrigins(nil).permits(request.WithContext(ctx)); got != want {
+		if got := adapters.NewOrigins(adapters.OriginRules{}).Permits(request.WithContext(ctx)); got != want {
 			t.Errorf("at %s: %v", at, got)
 		}
 	}

@@ -1,7 +1,6 @@
 package genesis
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -9,11 +8,10 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/coder/websocket"
-	"golang.org/x/time/rate"
 
+	"rollbook/adapters"
 	"rollbook/engine/session"
 )
 
@@ -26,8 +24,7 @@ type socket struct {
 	h      *Handler
 	conn   *websocket.Conn
 	cookie cookieTokens
-	limit  *rate.Limiter
-	excess int // messages over the limit, one after the other
+	limit  *adapters.MessageRate
 
 	gone chan struct{} // closed when the reading has ended
 	work sync.WaitGroup
@@ -41,22 +38,6 @@ type socket struct {
 
 // socketTimes are Unix milliseconds; zero before the first.
 type socketTimes struct{ opened, received, sent int64 }
-
-func isUpgrade(r *http.Request) bool {
-	return r.Method == http.MethodGet && lists(r.Header, "Upgrade", "websocket") && lists(r.Header, "Connection", "upgrade")
-}
-
-// lists reports whether a header that is a list has the token, in any case.
-func lists(h http.Header, name, token string) bool {
-	for _, line := range h.Values(name) {
-		for entry := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(entry), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
 
 // handshakeFault is what is wrong with a handshake (RFC 6455, 4.2.1). The library would say it too, but not in the
 // venue's words.
@@ -84,29 +65,28 @@ func handshakeFault(r *http.Request) *fault {
 func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request) {
 	s := &socket{
 		h: h, cookie: h.readCookies(r), gone: make(chan struct{}), holds: make(map[session.SessionID]func()),
-		limit: rate.NewLimiter(rate.Limit(h.cfg.MessageRate), 2*h.cfg.MessageRate),
-		times: socketTimes{opened: h.cfg.Now().UnixMilli()},
+		limit: adapters.NewMessageRate(h.cfg.MessageRate), times: socketTimes{opened: h.cfg.Now().UnixMilli()},
 	}
 	if fault := s.admit(r); fault != nil {
-		h.metrics.replied(classSocket, fault)
+		h.replied(classSocket, fault)
 		h.bounded(w, func() {
-			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Content-Type", adapters.JSONType)
 			w.Header().Set("Sec-WebSocket-Version", "13") // RFC 6455, 4.4: what would be understood
 			w.WriteHeader(fault.status)
-			_, _ = w.Write(render(fault.body(messageNack, "")))
+			_, _ = w.Write(append(adapters.RenderJSON(fault.body(messageNack, "")), '\n'))
 		})
 		return
 	}
-	defer h.dismiss()
+	defer h.sockets.Dismiss()
 	// The origin has been judged by the rules that the calls have too, so the library need not.
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
 	if err != nil {
 		h.log.Debug("a handshake failed", "err", err)
 		return // Accept has answered
 	}
-	h.metrics.replied(classSocket, nil)
+	h.replied(classSocket, nil)
 	s.conn = conn
-	conn.SetReadLimit((discardFactor + 1) * h.cfg.MaxBody)
+	conn.SetReadLimit((adapters.DiscardFactor + 1) * h.cfg.MaxBody)
 	s.run()
 }
 
@@ -115,7 +95,7 @@ func (s *socket) admit(r *http.Request) *fault {
 	if fault := handshakeFault(r); fault != nil {
 		return fault
 	}
-	if !s.h.origins.permits(r) {
+	if !s.h.origins.Permits(r) {
 		return &fault{code: "NOT_AUTHORISED", status: http.StatusForbidden, text: "Pages of this origin may not open sockets"}
 	}
 	if s.h.cfg.Cookies {
@@ -125,35 +105,25 @@ func (s *socket) admit(r *http.Request) *fault {
 			return fault
 		}
 	}
-	s.h.mu.Lock()
-	defer s.h.mu.Unlock()
-	if s.h.stopped || s.h.sockets >= s.h.cfg.MaxSockets {
+	if !s.h.sockets.Admit() {
 		return &fault{code: "UNAVAILABLE", status: http.StatusServiceUnavailable, text: "There is no room for another socket: try again"}
 	}
-	s.h.sockets++
-	s.h.work.Add(1)
 	return nil
-}
-
-// dismiss undoes admit.
-func (h *Handler) dismiss() {
-	h.mu.Lock()
-	h.sockets--
-	h.mu.Unlock()
-	h.work.Done()
 }
 
 // run reads and answers until the socket closes, and leaves the sessions to linger.
 func (s *socket) run() {
-	s.work.Go(s.lookAfter)
+	s.work.Go(func() {
+		s.h.sockets.LookAfter(adapters.Care{Conn: s.conn, Every: s.h.cfg.PingInterval,
+			Patience: s.h.cfg.PingInterval + s.h.cfg.CallTimeout + s.h.cfg.WriteTimeout,
+			Clean:    s.h.cfg.CleanClose, Busy: &s.mu, Gone: s.gone})
+	})
 	for {
 		kind, data, whole, err := s.read()
 		if err != nil || s.reply(kind, data, whole) != nil {
 			break
 		}
-		if s.excess > 20*s.h.cfg.MessageRate {
-			s.h.log.Info("a socket was closed: it sends too much")
-			s.conn.Close(websocket.StatusPolicyViolation, "too many messages")
+		if s.limit.CloseAbused(s.conn, s.h.log) {
 			break
 		}
 	}
@@ -169,7 +139,7 @@ func (s *socket) run() {
 
 // read gives the next message, and whether it is all of it: what is larger than the bound is read and thrown away, so
 // that it can be refused by a reply; what is larger still closes the socket with code 1009. How long reading may take
-// is lookAfter's to judge.
+// is for the pings to judge.
 func (s *socket) read() (kind websocket.MessageType, data []byte, whole bool, err error) {
 	kind, from, err := s.conn.Reader(context.Background())
 	if err != nil {
@@ -186,7 +156,7 @@ func (s *socket) read() (kind websocket.MessageType, data []byte, whole bool, er
 func (s *socket) reply(kind websocket.MessageType, data []byte, whole bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.h.closing.Err(); err != nil {
+	if err := s.h.sockets.Closing().Err(); err != nil {
 		return err // the client would not get to know what came of it
 	}
 	s.times.received = s.h.cfg.Now().UnixMilli()
@@ -195,14 +165,14 @@ func (s *socket) reply(kind websocket.MessageType, data []byte, whole bool) erro
 	if whole {
 		a = s.answer(c, kind, data)
 	}
-	s.h.metrics.replied(classOf(c.name), a.fault)
+	s.h.replied(classOf(c.name), a.fault)
 	body := a.body
 	if !a.good() {
 		body = a.refusal(c)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.h.cfg.WriteTimeout)
 	defer cancel()
-	err := s.conn.Write(ctx, websocket.MessageText, bytes.TrimSpace(render(body)))
+	err := s.conn.Write(ctx, websocket.MessageText, adapters.RenderJSON(body))
 	s.times.sent = s.h.cfg.Now().UnixMilli()
 	return err
 }
@@ -210,17 +180,15 @@ func (s *socket) reply(kind websocket.MessageType, data []byte, whole bool) erro
 // answer serves one message. Its caller holds mu.
 func (s *socket) answer(c *call, kind websocket.MessageType, data []byte) answer {
 	within := s.limit.Allow()
-	m, fault := message(nil), (*fault)(nil)
+	m, fault := adapters.Object(nil), (*fault)(nil)
 	if kind != websocket.MessageText {
 		fault = invalid("The message", "must be a text frame")
 	} else if m, fault = decodeMessage(data); fault == nil {
 		fault = c.readBody(m)
 	}
 	if !within {
-		s.excess++
 		return no(&tooMany)
 	}
-	s.excess = 0
 	if fault != nil {
 		return no(fault)
 	}
@@ -255,7 +223,7 @@ func (s *socket) hold(granted session.Session) {
 	if s.holds[id] != nil || len(s.holds) >= maxHeld {
 		return
 	}
-	s.h.arrive(granted)
+	s.h.linger.Arrive(granted)
 	ended, stop := s.h.gate.Watch(id)
 	s.holds[id] = stop
 	s.work.Go(func() {
@@ -298,7 +266,11 @@ func (s *socket) untie(id session.SessionID, over bool) {
 	if s.current == id {
 		s.current = session.SessionID{}
 	}
-	s.h.depart(id, over)
+	after := s.h.cfg.Linger
+	if over {
+		after = adapters.Over
+	}
+	s.h.linger.Depart(id, after)
 }
 
 // ended closes the socket of a session that ended elsewhere: by a logout over HTTP, a limit, an operator. The close is
@@ -314,36 +286,5 @@ func (s *socket) ended(id session.SessionID) {
 	if here && current {
 		s.h.log.Info("a socket was closed: its session has ended", "session", id)
 		s.conn.Close(websocket.StatusPolicyViolation, "the session has ended")
-	}
-}
-
-// lookAfter pings the client and closes the socket when it does not answer or when the service stops.
-func (s *socket) lookAfter() {
-	ping := time.NewTicker(s.h.cfg.PingInterval)
-	defer ping.Stop()
-	for {
-		select {
-		case <-ping.C:
-			// A pong is read between two messages, so it may wait until one is answered.
-			patience := s.h.cfg.PingInterval + s.h.cfg.CallTimeout + s.h.cfg.WriteTimeout
-			ctx, cancel := context.WithTimeout(s.h.closing, patience)
-			err := s.conn.Ping(ctx)
-			cancel()
-			if err != nil && s.h.closing.Err() == nil {
-				s.conn.CloseNow()
-				return
-			}
-		case <-s.h.closing.Done():
-			s.mu.Lock() // a message that is being answered gets its reply
-			defer s.mu.Unlock()
-			if s.h.cfg.CleanClose {
-				s.conn.Close(websocket.StatusServiceRestart, "the service stops")
-			} else {
-				s.conn.CloseNow()
-			}
-			return
-		case <-s.gone:
-			return
-		}
 	}
 }

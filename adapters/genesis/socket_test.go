@@ -13,6 +13,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
+
+	"rollbook/adapters/repliestest"
 )
 
 var discard = slog.New(slog.DiscardHandler)
@@ -221,9 +223,7 @@ func TestSocketLimits(t *testing.T) {
 			send(t, conn, `{"MESSAGE_TYPE":"EVENT_LOGIN_AUTH","DETAILS":{"REFRESH_AUTH_TOKEN":"`+token+`"}}`)
 			decoded(t, receive(t, conn), "EVENT_LOGIN_AUTH_ACK")
 		}
-		h.mu.Lock()
-		tied := len(h.held)
-		h.mu.Unlock()
+		tied := h.linger.Held()
 		if tied != maxHeld {
 			t.Errorf("%d sessions are tied to the socket", tied)
 		}
@@ -246,7 +246,7 @@ func TestSocketLimits(t *testing.T) {
 		cfg.PingInterval, cfg.CallTimeout, cfg.WriteTimeout = 20*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond
 		server, _, h := serve(t, cfg)
 		dial(t, server, "/") // never reads, so it never answers a ping
-		eventually(t, "the silent socket goes", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.sockets == 0 })
+		eventually(t, "the silent socket goes", func() bool { return h.sockets.Open() == 0 })
 	})
 	t.Run("a client that does not read", func(t *testing.T) {
 		cfg := quick()
@@ -258,7 +258,7 @@ func TestSocketLimits(t *testing.T) {
 			for conn.WriteMessage(websocket.TextMessage, []byte(`{"MESSAGE_TYPE":"RESOURCES_REQUEST","SESSION_AUTH_TOKEN":"t"}`)) == nil {
 			}
 		}()
-		eventually(t, "the socket goes", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.sockets == 0 })
+		eventually(t, "the socket goes", func() bool { return h.sockets.Open() == 0 })
 	})
 }
 
@@ -293,7 +293,7 @@ func TestFailedHandshakes(t *testing.T) {
 			t.Errorf("Connection: %s: %d %s", connection, r.status, r.raw)
 		}
 	}
-	if got := counted(t, h)["socket INVALID_MESSAGE"]; got != 5 {
+	if got := repliestest.Counts(t, "genesis", h.Metrics())["socket INVALID_MESSAGE"]; got != 5 {
 		t.Errorf("%v failed handshakes are counted", got)
 	}
 }

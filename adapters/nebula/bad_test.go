@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/gorilla/websocket"
 )
 
@@ -241,6 +242,11 @@ func FuzzOutlineOf(f *testing.F) {
 		o, ok := outlineOf(token)
 		if ok && (o.token != token || o.header.alg != "RS256" || o.header.kid == "" || strings.Count(token, ".") != 2) {
 			t.Fatalf("%q gives %+v", token, o)
+		}
+		// The library that verifies it must not see another header.
+		if signed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256}); ok && err == nil &&
+			(len(signed.Signatures) != 1 || signed.Signatures[0].Protected.KeyID != o.header.kid || signed.Signatures[0].Protected.Algorithm != o.header.alg) {
+			t.Fatalf("%q gives %+v, and to the library %+v", token, o, signed.Signatures)
 		}
 	})
 }

@@ -47,10 +47,10 @@ func (h *Handler) claimsOf(c adapters.Claims) claims {
 // account is where the user stands at the exchange.
 func (c Config) account(user session.UserID) Account {
 	a := c.Accounts[user]
-	setDefault(&a.ExchangeID, c.ExchangeID)
-	setDefault(&a.MpID, c.MpID)
-	setDefault(&a.AccountID, derived("account", user))
-	setDefault(&a.UserID, strconv.FormatInt(derived("user", user), 10))
+	adapters.SetDefault(&a.ExchangeID, c.ExchangeID)
+	adapters.SetDefault(&a.MpID, c.MpID)
+	adapters.SetDefault(&a.AccountID, derived("account", user))
+	adapters.SetDefault(&a.UserID, strconv.FormatInt(derived("user", user), 10))
 	return a
 }
 

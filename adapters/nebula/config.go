@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"rollbook/adapters"
 	"rollbook/engine/session"
 )
 
@@ -116,11 +117,8 @@ func (c Config) Validate() error {
 	if c.MaxBody < 0 || c.MaxFrame < 0 || c.MessageRate < 0 || c.MaxSockets < 0 {
 		return errors.New("a limit is negative")
 	}
-	for _, origin := range c.AllowedOrigins {
-		u, err := url.Parse(origin)
-		if origin != "*" && (err != nil || u.Host == "" || origin != u.Scheme+"://"+u.Host) {
-			return fmt.Errorf("allowed origin %q: write scheme://host or scheme://host:port, or the word %q", origin, "*")
-		}
+	if err := c.origins().Validate(); err != nil {
+		return err
 	}
 	d := c.withDefaults()
 	switch {
@@ -161,27 +159,27 @@ func fetchable(u *url.URL) bool {
 }
 
 func (c Config) withDefaults() Config {
-	setDefault(&c.Issuer, "https://nebula.rollbook.example/")
-	setDefault(&c.Audience, "exberry-trading")
-	setDefault(&c.ClientID, "rollbook")
-	setDefault(&c.SubjectPrefix, "rollbook|")
-	setDefault(&c.Scope, "oms-trading:* oms-account:* oms-history:*")
-	setDefault(&c.ExchangeID, 1)
-	setDefault(&c.MpID, 1)
-	setDefault(&c.KeyAge, 24*time.Hour)
-	setDefault(&c.KeyLead, 10*time.Minute)
-	setDefault(&c.KeyTTL, 48*time.Hour)
-	setDefault(&c.KeyCache, 5*time.Minute)
-	setDefault(&c.TimestampWindow, time.Minute)
-	setDefault(&c.MaxBody, 60<<10)
-	setDefault(&c.MaxFrame, 64<<10)
-	setDefault(&c.CallTimeout, 10*time.Second)
-	setDefault(&c.WriteTimeout, 10*time.Second)
-	setDefault(&c.PingInterval, 30*time.Second)
-	setDefault(&c.MessageRate, 50)
-	setDefault(&c.MaxSockets, 20000)
+	adapters.SetDefault(&c.Issuer, "https://nebula.rollbook.example/")
+	adapters.SetDefault(&c.Audience, "exberry-trading")
+	adapters.SetDefault(&c.ClientID, "rollbook")
+	adapters.SetDefault(&c.SubjectPrefix, "rollbook|")
+	adapters.SetDefault(&c.Scope, "oms-trading:* oms-account:* oms-history:*")
+	adapters.SetDefault(&c.ExchangeID, 1)
+	adapters.SetDefault(&c.MpID, 1)
+	adapters.SetDefault(&c.KeyAge, 24*time.Hour)
+	adapters.SetDefault(&c.KeyLead, 10*time.Minute)
+	adapters.SetDefault(&c.KeyTTL, 48*time.Hour)
+	adapters.SetDefault(&c.KeyCache, 5*time.Minute)
+	adapters.SetDefault(&c.TimestampWindow, time.Minute)
+	adapters.SetDefault(&c.MaxBody, 60<<10)
+	adapters.SetDefault(&c.MaxFrame, 64<<10)
+	adapters.SetDefault(&c.CallTimeout, 10*time.Second)
+	adapters.SetDefault(&c.WriteTimeout, 10*time.Second)
+	adapters.SetDefault(&c.PingInterval, 30*time.Second)
+	adapters.SetDefault(&c.MessageRate, 50)
+	adapters.SetDefault(&c.MaxSockets, 20000)
 	if c.AllowedOrigins == nil {
-		c.AllowedOrigins = []string{"*"}
+		c.AllowedOrigins = []string{adapters.AnyOrigin}
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -189,8 +187,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-func setDefault[T comparable](field *T, value T) {
-	if *field == *new(T) {
-		*field = value
-	}
+// origins are the rules for pages. Every page may be allowed, because the tokens are no browser's to add by itself.
+func (c Config) origins() adapters.OriginRules {
+	return adapters.OriginRules{Allowed: c.AllowedOrigins, Public: true, Headers: "authorization, content-type"}
 }

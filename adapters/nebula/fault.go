@@ -27,6 +27,9 @@ var (
 	unavailable     = fault{1, "System is unavailable", "503", http.StatusServiceUnavailable, 1, "System is unavailable"}
 )
 
+// busy is what is said to a login that is turned away because too many wait: the same, but it is counted apart.
+var busy = unavailable
+
 // wire is the one table from refusals to the venue's words. A locked, disabled or unknown account looks like a wrong
 // password on purpose: the venue documents nothing else, and nobody learns who has an account.
 var wire = map[session.Refusal]*fault{
@@ -61,7 +64,9 @@ func refused(r adapters.Refused) *fault {
 
 // failed is what is said when the outcome is not known.
 func (h *Handler) failed(what string, err error) *fault {
-	h.warning.Do(func() { h.log.Warn("calls cannot be answered", "call", what, "err", err) })
+	if h.outage.Note(what, err) {
+		return &busy
+	}
 	return &unavailable
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
+
+	"rollbook/adapters"
 )
 
 // The signals of a frame, its field "sig".
@@ -89,11 +91,11 @@ type frameError struct {
 }
 
 func (f frame) value(body json.RawMessage) []byte {
-	return render(reply{Qualifier: f.qualifier, SID: &f.sid, Body: body})
+	return adapters.RenderJSON(reply{Qualifier: f.qualifier, SID: &f.sid, Body: body})
 }
 
 func (f frame) signal(sig int) []byte {
-	return render(reply{Sig: sig, Qualifier: f.qualifier, SID: &f.sid})
+	return adapters.RenderJSON(reply{Sig: sig, Qualifier: f.qualifier, SID: &f.sid})
 }
 
 func (f frame) error(e *fault) []byte {
@@ -104,5 +106,5 @@ func (f frame) error(e *fault) []byte {
 	if r.Qualifier == "" {
 		r.Qualifier = errorQualifier
 	}
-	return render(r)
+	return adapters.RenderJSON(r)
 }

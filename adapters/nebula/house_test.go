@@ -103,8 +103,8 @@ func newHouse(t *testing.T) *house {
 		}
 	})
 	h.writer = h.runs(engine.New(engine.Config{Book: b.Book(0), Alone: true, Policies: session.DefaultPolicies(), Log: discard,
-		OpenIntake: func(ctx context.Context, incarnation int64, after uint64) (engine.Intake, error) {
-			return b.Intake(ctx, 0, incarnation, after)
+		OpenIntake: func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {
+			return b.Intake(ctx, 0, epoch, incarnation, after)
 		}}).Run)
 	h.command(&session.Register{User: janeID, Credential: 1})
 	return h

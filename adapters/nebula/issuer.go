@@ -71,7 +71,7 @@ var tokenTypes = []string{"JWT", "AT+JWT", "APPLICATION/AT+JWT"}
 // name verifies a token and gives the name that the directory knows its subject by, and when the token ends; empty when
 // the token is not good. An error means that this is not known, because the issuer's keys are not.
 func (i *issuer) name(ctx context.Context, o outline) (name string, until time.Time, err error) {
-	if !slices.Contains(tokenTypes, strings.ToUpper(o.header.typ)) || len(o.header.kid) > 256 {
+	if !slices.Contains(tokenTypes, strings.ToUpper(o.header.typ)) || len(o.header.kid) > 256 || !o.begun(i.now()) {
 		return "", until, nil
 	}
 	key, err := i.key(ctx, o.header.kid)

@@ -20,14 +20,9 @@ package nebula
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
-	"time"
-
-	"golang.org/x/time/rate"
 
 	"rollbook/adapters"
 	"rollbook/engine/session"
@@ -58,18 +53,11 @@ type Handler struct {
 	keys    *keyring
 	issuers map[string]*issuer // by the issuer's name, as "iss" has it
 	dummy   [32]byte           // makes the keys of names that have none
-	warning rate.Sometimes     // bounds the log while the book is away
-
-	// closing ends the waits that outlive a request: sockets, and ends of sessions that are tried again.
-	closing context.Context
-	close   context.CancelFunc
-	work    sync.WaitGroup // a socket, or an end that is tried again
-
-	mu      sync.Mutex
-	stopped bool          // guarded by mu: Shutdown has begun, nothing new starts
-	sockets int           // guarded by mu: how many are open
-	ends    chan struct{} // a slot for each end of a session that is asked for
-	retry   time.Duration // between two attempts to end one
+	origins *adapters.Origins
+	replies *adapters.Replies
+	outage  *adapters.Outage
+	sockets *adapters.Sockets
+	linger  *adapters.Linger // ends the sessions that were opened for a socket
 }
 
 // New makes a handler with a valid configuration (see [Config.Validate]); it panics on an invalid one. Nothing runs until
@@ -80,16 +68,21 @@ func New(cfg Config, gate Gate, board KeyBoard, log *slog.Logger) *Handler {
 	}
 	cfg = cfg.withDefaults()
 	log = log.With("adapter", "nebula")
+	sockets := adapters.NewSockets(cfg.MaxSockets)
 	h := &Handler{
-		cfg: cfg, gate: gate, log: log, keys: newKeyring(cfg, board, log), issuers: make(map[string]*issuer),
-		dummy: randomKey(), warning: rate.Sometimes{Interval: time.Second}, ends: make(chan struct{}, 64), retry: retryEnd,
+		cfg: cfg, gate: gate, log: log, keys: newKeyring(cfg, board, log), issuers: make(map[string]*issuer), dummy: randomKey(),
+		origins: adapters.NewOrigins(cfg.origins()), replies: adapters.NewReplies(session.Nebula), outage: adapters.NewOutage(log),
+		sockets: sockets,
+		linger:  adapters.NewLinger(adapters.LingerConfig{Gate: gate, Sockets: sockets, Timeout: cfg.CallTimeout, AtOnce: 64, Log: log}),
 	}
 	for _, i := range cfg.Issuers {
 		h.issuers[i.URL] = newIssuer(i, cfg.Now)
 	}
-	h.closing, h.close = context.WithCancel(context.Background())
 	return h
 }
+
+// Metrics is what the handler counts.
+func (h *Handler) Metrics() *adapters.Replies { return h.replies }
 
 // Run makes, publishes and rotates this pod's signing keys until ctx ends. It always returns ctx's error: while the
 // board is away it tries again.
@@ -97,20 +90,16 @@ func (h *Handler) Run(ctx context.Context) error { return h.keys.run(ctx) }
 
 // ServeHTTP answers an HTTP call, or keeps a socket until it closes. It never redirects.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header.Set("Cache-Control", "no-store") // RFC 9111, 5.2.2.5; OWASP ASVS 5.0, 14.3.2
-	header.Set("X-Content-Type-Options", "nosniff")
-	h.allowOrigin(w, r)
+	adapters.NeverStore(w.Header())
+	h.origins.Allow(w, r)
 	if isUpgrade(r) {
 		h.serveSocket(w, r)
 		return
 	}
-	// Of a body that does not come, the server would wait for the rest before it replies. Not every ResponseWriter has
-	// deadlines; then the http.Server's ReadTimeout is the bound.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.cfg.CallTimeout))
+	adapters.LimitReading(w, h.cfg.CallTimeout)
 	switch path := r.URL.Path; {
 	case r.Method == http.MethodOptions:
-		h.preflight(w)
+		h.origins.Preflight(w)
 	case path == tokenPath && r.Method == http.MethodPost:
 		h.serveToken(w, r)
 	case path == jwksPath && (r.Method == http.MethodGet || r.Method == http.MethodHead):
@@ -118,7 +107,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(path, restPrefix) && path != tokenPath:
 		h.serveRest(w, r)
 	default:
-		write(w, &notFound)
+		h.refuse(w, classOther, &notFound)
 	}
 }
 
@@ -126,20 +115,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // everything that the handler started has ended, or with ctx's error. Calls in progress are the http.Server's to wait
 // for; new sockets are refused from here on.
 func (h *Handler) Shutdown(ctx context.Context) error {
-	h.mu.Lock()
-	h.stopped = true
-	h.mu.Unlock()
-	h.close()
-
-	done := make(chan struct{})
-	go func() {
-		h.work.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return errors.Join(errors.New("some sockets have not closed in time"), ctx.Err())
-	}
+	defer h.linger.Forget()
+	return h.sockets.Shutdown(ctx)
 }

@@ -7,28 +7,23 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/coder/websocket"
-	"golang.org/x/time/rate"
 
+	"rollbook/adapters"
 	"rollbook/engine/session"
 )
 
 // maxOpen bounds the createSession calls of one socket that wait; a client has one.
 const maxOpen = 16
 
-// retryEnd is when the end of a session is asked for again after nobody could say what came of it.
-const retryEnd = 5 * time.Second
-
 // socket is one WebSocket connection (RFC 6455). Its goroutines are the request's, which reads; one that creates
 // sessions, in the order in which they were asked for, so that a client can cancel meanwhile; one that looks after it;
 // and one that waits for the session's end. [Handler.serveSocket] joins them.
 type socket struct {
-	h      *Handler
-	conn   *websocket.Conn
-	limit  *rate.Limiter
-	excess int // frames over the limit, one after the other
+	h     *Handler
+	conn  *websocket.Conn
+	limit *adapters.MessageRate
 
 	calls chan *call    // to be answered in order
 	gone  chan struct{} // closed when the reading has ended
@@ -56,51 +51,43 @@ func isUpgrade(r *http.Request) bool {
 // serveSocket keeps a socket until it closes.
 func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request) {
 	if fault := h.admit(r); fault != nil {
-		write(w, fault)
+		h.refuse(w, classSocket, fault)
 		return
 	}
-	defer h.dismiss()
+	defer h.sockets.Dismiss()
 	// The origin has been judged, so the library need not.
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
 	if err != nil {
 		h.log.Debug("a handshake failed", "err", err)
 		return // Accept has answered
 	}
+	h.replies.Count(classSocket, adapters.OutcomeGood)
 	conn.SetReadLimit(h.cfg.MaxFrame)
-	s := &socket{h: h, conn: conn, limit: rate.NewLimiter(rate.Limit(h.cfg.MessageRate), 2*h.cfg.MessageRate),
+	s := &socket{h: h, conn: conn, limit: adapters.NewMessageRate(h.cfg.MessageRate),
 		calls: make(chan *call, maxOpen), gone: make(chan struct{}), open: make(map[int64]*call)}
 	s.run()
 }
 
 // admit says whether the handshake may go on, and then counts the socket.
 func (h *Handler) admit(r *http.Request) *fault {
-	if !h.permits(r) {
+	if !h.origins.Permits(r) {
 		return &foreign
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.stopped || h.sockets >= h.cfg.MaxSockets {
+	if !h.sockets.Admit() {
 		return &unavailable
 	}
-	h.sockets++
-	h.work.Add(1)
 	return nil
-}
-
-// dismiss undoes admit.
-func (h *Handler) dismiss() {
-	h.mu.Lock()
-	h.sockets--
-	h.mu.Unlock()
-	h.work.Done()
 }
 
 // run reads and answers until the socket closes, and ends the session that was opened for it.
 func (s *socket) run() {
-	s.work.Go(s.lookAfter)
+	s.work.Go(func() {
+		s.h.sockets.LookAfter(adapters.Care{Conn: s.conn, Every: s.h.cfg.PingInterval,
+			Patience: s.h.cfg.PingInterval + s.h.cfg.WriteTimeout, Clean: s.h.cfg.CleanClose, Busy: &s.mu, Gone: s.gone})
+	})
 	s.work.Go(s.createAll)
 	for {
-		// How long reading may take is lookAfter's to judge.
+		// How long reading may take is for the pings to judge.
 		_, from, err := s.conn.Reader(context.Background())
 		if err != nil {
 			break
@@ -109,9 +96,7 @@ func (s *socket) run() {
 		if err != nil || s.take(data) != nil {
 			break
 		}
-		if s.excess > 20*s.h.cfg.MessageRate {
-			s.h.log.Info("a socket was closed: it sends too much")
-			s.conn.Close(websocket.StatusPolicyViolation, "too many messages")
+		if s.limit.CloseAbused(s.conn, s.h.log) {
 			break
 		}
 	}
@@ -122,18 +107,21 @@ func (s *socket) run() {
 	s.mu.Lock()
 	left := s.replace(opened{})
 	s.mu.Unlock()
-	s.h.end(left)
+	s.end(left)
+}
+
+// end ends a session that was opened for the socket, which does not need it any more; nil is none. A pod that dies
+// meanwhile leaves the session to its deadline.
+func (s *socket) end(left *session.Session) {
+	if left != nil {
+		s.h.linger.End(*left)
+	}
 }
 
 // take answers a frame, or leaves it to createAll. The order of the checks is the gateway's. An error means that the
 // client does not take its replies.
 func (s *socket) take(data []byte) error {
 	within := s.limit.Allow()
-	if within {
-		s.excess = 0
-	} else {
-		s.excess++
-	}
 	f, ok := decodeFrame(data)
 	if !ok {
 		return nil
@@ -142,19 +130,19 @@ func (s *socket) take(data []byte) error {
 	defer s.mu.Unlock()
 	switch {
 	case !f.numbered:
-		return s.write(f.error(&noSID))
+		return s.refuse(f, &noSID)
 	case f.cancel:
 		delete(s.open, f.sid) // whatever comes of the call, the client does not wait for it
 		if f.qualifier == "" {
 			return nil
 		}
-		return s.write(f.signal(sigCancel))
+		return s.accept(f, sigCancel)
 	case s.open[f.sid] != nil:
-		return s.write(f.error(&fault{code: 400, text: "sid=" + strconv.FormatInt(f.sid, 10) + " is already registered", errorType: "400"}))
+		return s.refuse(f, &fault{code: 400, text: "sid=" + strconv.FormatInt(f.sid, 10) + " is already registered", errorType: "400"})
 	case f.qualifier == "":
-		return s.write(f.error(&noQualifier))
+		return s.refuse(f, &noQualifier)
 	case !within:
-		return s.write(f.error(&unavailable))
+		return s.refuse(f, &unavailable)
 	}
 	return s.dispatch(f)
 }
@@ -168,11 +156,11 @@ func (s *socket) dispatch(f frame) error {
 				return err
 			}
 		}
-		return s.write(f.signal(sigComplete))
+		return s.accept(f, sigComplete)
 	case nebulaCreate, exchangeCreate, "v1/" + exchangeCreate:
 		p, fault := decodePresented(f.body, f.qualifier != nebulaCreate)
 		if fault != nil {
-			return s.write(f.error(fault))
+			return s.refuse(f, fault)
 		}
 		c := &call{f, p}
 		select {
@@ -180,10 +168,10 @@ func (s *socket) dispatch(f frame) error {
 			s.open[f.sid] = c
 			return nil
 		default:
-			return s.write(f.error(&unavailable))
+			return s.refuse(f, &unavailable)
 		}
 	}
-	return s.write(f.error(s.notServed(f.qualifier)))
+	return s.refuse(f, s.notServed(f.qualifier))
 }
 
 // notServed is the fault of a call that is not here. Those of the services that need a session ask for that first; of
@@ -208,6 +196,18 @@ func (s *socket) write(reply []byte) error {
 	return s.conn.Write(ctx, websocket.MessageText, reply)
 }
 
+// refuse answers a frame with a fault. Its caller holds mu.
+func (s *socket) refuse(f frame, e *fault) error {
+	s.h.replies.Count(classOf(f), e.outcome(e.code))
+	return s.write(f.error(e))
+}
+
+// accept answers a frame with a signal that all is well. Its caller holds mu.
+func (s *socket) accept(f frame, sig int) error {
+	s.h.replies.Count(classOf(f), adapters.OutcomeGood)
+	return s.write(f.signal(sig))
+}
+
 // createAll answers the calls one after the other.
 func (s *socket) createAll() {
 	for c := range s.calls {
@@ -217,7 +217,7 @@ func (s *socket) createAll() {
 		ctx, cancel := context.WithTimeout(context.Background(), s.h.cfg.CallTimeout)
 		to, fault := s.h.create(ctx, c.presented)
 		cancel()
-		s.h.end(s.created(c, to, fault))
+		s.end(s.created(c, to, fault))
 	}
 }
 
@@ -244,11 +244,11 @@ func (s *socket) created(c *call, to opened, fault *fault) *session.Session {
 	}
 	delete(s.open, c.frame.sid)
 	if fault != nil {
-		_ = s.write(c.frame.error(fault)) // the reading ends too when this fails
+		_ = s.refuse(c.frame, fault) // the reading ends too when this fails
 		return nil
 	}
 	left := s.replace(to)
-	_ = s.write(c.frame.signal(sigComplete))
+	_ = s.accept(c.frame, sigComplete)
 	return left
 }
 
@@ -292,66 +292,4 @@ func (s *socket) ended(id session.SessionID) {
 		s.h.log.Info("a socket was closed: its session has ended", "session", id)
 		s.conn.Close(websocket.StatusPolicyViolation, "the session has ended")
 	}
-}
-
-// lookAfter pings the client and closes the socket when it does not answer or when the service stops.
-func (s *socket) lookAfter() {
-	ping := time.NewTicker(s.h.cfg.PingInterval)
-	defer ping.Stop()
-	for {
-		select {
-		case <-ping.C:
-			ctx, cancel := context.WithTimeout(s.h.closing, s.h.cfg.PingInterval+s.h.cfg.WriteTimeout)
-			err := s.conn.Ping(ctx)
-			cancel()
-			if err != nil && s.h.closing.Err() == nil {
-				s.conn.CloseNow()
-				return
-			}
-		case <-s.h.closing.Done():
-			s.mu.Lock() // not into a reply
-			defer s.mu.Unlock()
-			if s.h.cfg.CleanClose {
-				s.conn.Close(websocket.StatusServiceRestart, "the service stops")
-			} else {
-				s.conn.CloseNow()
-			}
-			return
-		case <-s.gone:
-			return
-		}
-	}
-}
-
-// end ends a session that was opened for a socket which does not need it any more; nil is none. It waits for that once; a
-// failure is tried again until the service stops. A pod that dies meanwhile leaves the session to its deadline.
-func (h *Handler) end(s *session.Session) {
-	if s == nil || h.disconnect(s) == nil {
-		return
-	}
-	h.work.Go(func() { // its caller is a socket, which is counted there too
-		for {
-			select {
-			case <-time.After(h.retry):
-				if h.disconnect(s) == nil {
-					return
-				}
-			case <-h.closing.Done():
-				return
-			}
-		}
-	})
-}
-
-// disconnect asks the gate for the end of a session, 64 at a time.
-func (h *Handler) disconnect(s *session.Session) error {
-	h.ends <- struct{}{}
-	defer func() { <-h.ends }()
-	ctx, cancel := context.WithTimeout(context.Background(), h.cfg.CallTimeout)
-	defer cancel()
-	_, err := h.gate.Disconnect(ctx, *s)
-	if err != nil {
-		h.log.Warn("a session whose socket is gone could not be ended", "session", s.ID, "err", err)
-	}
-	return err
 }

@@ -57,7 +57,7 @@ func TestTokenOutlivesItsSockets(t *testing.T) {
 		asks(t, conn, createFrame(token, 1), created)
 	}
 	one.Close()
-	eventually(t, "the socket goes", func() bool { d.h.mu.Lock(); defer d.h.mu.Unlock(); return d.h.sockets == 2 })
+	eventually(t, "the socket goes", func() bool { return d.h.sockets.Open() == 2 })
 	if d.gate.sessions() != 1 || d.gate.ends != 0 {
 		t.Errorf("%d sessions, %d ended", d.gate.sessions(), d.gate.ends)
 	}
@@ -104,12 +104,12 @@ func TestBoundSessions(t *testing.T) {
 // TestEndIsTriedAgain: a session whose end could not be asked for is not forgotten.
 func TestEndIsTriedAgain(t *testing.T) {
 	d := serve(t, Config{})
-	d.h.retry = 10 * time.Millisecond
+	d.h.linger.Retry = 10 * time.Millisecond
 	conn := dial(t, d.Server, "/")
 	asks(t, conn, byPassword(1), byPasswordDone(1))
 	d.gate.set(func() { d.gate.away = errAway })
 	conn.Close()
-	eventually(t, "the socket goes", func() bool { d.h.mu.Lock(); defer d.h.mu.Unlock(); return d.h.sockets == 0 })
+	eventually(t, "the socket goes", func() bool { return d.h.sockets.Open() == 0 })
 	d.gate.set(func() { d.gate.away = nil })
 	eventually(t, "the session ends", func() bool { return d.gate.sessions() == 0 })
 }
@@ -150,9 +150,7 @@ func TestSIDs(t *testing.T) {
 	d.gate.set(func() { d.gate.hold = nil })
 	close(hold)
 	eventually(t, "all ends with the socket", func() bool {
-		d.h.mu.Lock()
-		defer d.h.mu.Unlock()
-		return d.h.sockets == 0 && d.gate.sessions() == 0
+		return d.h.sockets.Open() == 0 && d.gate.sessions() == 0
 	})
 }
 
@@ -216,7 +214,7 @@ func TestShutdown(t *testing.T) {
 
 func TestSocketLimits(t *testing.T) {
 	gone := func(d *desk) func() bool {
-		return func() bool { d.h.mu.Lock(); defer d.h.mu.Unlock(); return d.h.sockets == 0 }
+		return func() bool { return d.h.sockets.Open() == 0 }
 	}
 	t.Run("rate", func(t *testing.T) {
 		d := serve(t, Config{MessageRate: 1})
@@ -311,7 +309,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	h := New(Config{Now: c.now, Issuers: []Issuer{{URL: p.URL + "/", Audience: "exberry-trading", Alias: "corp"}}}, gate, board,
 		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	useSpareKeys(h)
-	h.warning = rate.Sometimes{Every: 1}
+	h.outage.Often = rate.Sometimes{Every: 1}
 	_, err := h.keys.tend(context.Background())
 	must(t, err)
 	server := httptest.NewServer(h)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"rollbook/adapters"
 )
 
 // Config is what an operator can set. The zero value of every field stands for the default.
@@ -50,18 +52,10 @@ func (c Config) Validate() error {
 }
 
 func (c Config) withDefaults() Config {
-	if c.BasePath == "" {
-		c.BasePath = "/proftrading/rest"
-	}
-	if c.MaxBody == 0 {
-		c.MaxBody = 16 << 10
-	}
-	if c.CallTimeout == 0 {
-		c.CallTimeout = 10 * time.Second
-	}
-	if c.CallRate == 0 {
-		c.CallRate = 200
-	}
+	adapters.SetDefault(&c.BasePath, "/proftrading/rest")
+	adapters.SetDefault(&c.MaxBody, 16<<10)
+	adapters.SetDefault(&c.CallTimeout, 10*time.Second)
+	adapters.SetDefault(&c.CallRate, 200)
 	if c.Now == nil {
 		c.Now = time.Now
 	}

@@ -1,13 +1,8 @@
 package traderevolution
 
 import (
-	"bytes"
 	"crypto/rand"
-	"encoding/json"
-	"errors"
-	"math"
 	"net/http"
-	"strconv"
 	"time"
 
 	"rollbook/adapters"
@@ -20,6 +15,7 @@ type fault struct {
 	status   int // of the vendor's list
 	standard int // the status with [Config.StandardStatus]; zero: the same
 
+	busy     bool          // a login was turned away because too many wait: counted apart
 	retry    time.Duration // when not zero: it may go better after this
 	allow    string        // with 405: the methods that are served
 	scope    string        // the right that the caller lacks
@@ -84,11 +80,7 @@ func (h *Handler) refused(r adapters.Refused) *fault {
 // failed is what is said when the outcome is not known.
 func (h *Handler) failed(what string, err error) *fault {
 	f := unavailable
-	if errors.Is(err, adapters.ErrBusy) {
-		h.log.Debug("a login was turned away: too many at once")
-		return &f
-	}
-	h.warning.Do(func() { h.log.Warn("calls cannot be answered", "call", what, "err", err) })
+	f.busy = h.outage.Note(what, err)
 	return &f
 }
 
@@ -96,6 +88,17 @@ func (h *Handler) failed(what string, err error) *fault {
 type refusal struct {
 	Errors   []code `json:"errors"`
 	Incident string `json:"incident,omitempty"`
+}
+
+// outcome is what the fault is counted as.
+func (f *fault) outcome() adapters.Outcome {
+	switch {
+	case f.busy:
+		return adapters.OutcomeBusy
+	case f.code == codeUnavailable:
+		return adapters.OutcomeUnavailable
+	}
+	return adapters.Outcome(f.code)
 }
 
 // refuse writes a fault.
@@ -111,25 +114,14 @@ func (h *Handler) refuse(w http.ResponseWriter, f *fault) {
 	case status == http.StatusUnauthorized:
 		header.Set("WWW-Authenticate", "Bearer")
 	}
-	if f.retry > 0 {
-		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(f.retry.Seconds()))))
-	}
+	adapters.RetryAfter(header, f.retry)
 	if f.allow != "" {
 		header.Set("Allow", f.allow)
 	}
 	write(w, status, refusal{[]code{f.code}, f.incident})
 }
 
-// write renders a body, on one line and without the escapes for HTML.
+// write renders a body on one line.
 func write(w http.ResponseWriter, status int, body any) {
-	var buf bytes.Buffer
-	encoder := json.NewEncoder(&buf)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(body); err != nil {
-		panic("traderevolution: a reply has no JSON form: " + err.Error())
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(buf.Len()))
-	w.WriteHeader(status)
-	_, _ = w.Write(buf.Bytes()) // a client that has gone is none of our failures
+	adapters.WriteBody(w, status, adapters.JSONType, append(adapters.RenderJSON(body), '\n'))
 }

@@ -118,8 +118,8 @@ func newHouse(t *testing.T, change func(*session.Policy)) *house {
 		}
 	})
 	h.writer = h.runs(engine.New(engine.Config{Book: b.Book(0), Alone: true, Policies: h.policies, Now: h.now, Log: discard,
-		OpenIntake: func(ctx context.Context, incarnation int64, after uint64) (engine.Intake, error) {
-			return b.Intake(ctx, 0, incarnation, after)
+		OpenIntake: func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {
+			return b.Intake(ctx, 0, epoch, incarnation, after)
 		}}).Run)
 	for name := range h.people {
 		h.command(&session.Register{User: userOf(name), Credential: 1})
@@ -219,9 +219,9 @@ func (b *bent) Verify(ctx context.Context, v session.Venue, token string) (sessi
 }
 
 func (b *bent) IssueOneTime(ctx context.Context, v session.Venue, user session.UserID, id session.SessionID, lifetime time.Duration,
-	form adapters.TokenForm) (string, adapters.Refused, error) {
+	form adapters.TokenForm) (adapters.OneTime, adapters.Refused, error) {
 	if refused, err, no := b.says(); no {
-		return "", refused, err
+		return adapters.OneTime{}, refused, err
 	}
 	return b.Gate.IssueOneTime(ctx, v, user, id, lifetime, form)
 }

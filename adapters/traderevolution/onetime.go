@@ -102,7 +102,7 @@ func (h *Handler) issue(ctx context.Context, c *call) (any, *fault) {
 		}
 		id = session.SessionID{}
 	}
-	token, refused, err := h.gate.IssueOneTime(ctx, venue, user, id, 0, adapters.URLSafe)
+	made, refused, err := h.gate.IssueOneTime(ctx, venue, user, id, 0, adapters.URLSafe)
 	switch {
 	case err != nil:
 		return nil, h.failed("issue", err)
@@ -113,7 +113,7 @@ func (h *Handler) issue(ctx context.Context, c *call) (any, *fault) {
 	case refused.No():
 		return nil, h.refused(refused)
 	}
-	return issued{Token: token, Login: h.gate.Name(user), Link: target.with(token)}, nil
+	return issued{Token: made.Token, Login: h.gate.Name(user), Link: target.with(made.Token)}, nil
 }
 
 // link is the page that a token is for; nil: none was named.

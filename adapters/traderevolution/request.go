@@ -1,16 +1,12 @@
 package traderevolution
 
 import (
-	"encoding/json"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
-	"os"
 	"strings"
-	"time"
-	"unicode/utf8"
 
+	"rollbook/adapters"
 	"rollbook/engine/session"
 )
 
@@ -33,20 +29,17 @@ type call struct {
 
 // readCall takes the call out of the request, whose connection has a deadline for reading. What its header gives is there
 // even when the body has a fault.
-func (h *Handler) readCall(connection *http.ResponseController, r *http.Request) (*call, *fault) {
+func (h *Handler) readCall(w http.ResponseWriter, r *http.Request) (*call, *fault) {
 	c := &call{bearer: bearer(r.Header), token: only(r.Header.Values("token")), errorID: r.URL.Query().Get("errorId")}
-	data, err := io.ReadAll(io.LimitReader(r.Body, h.cfg.MaxBody+1))
+	data, err := adapters.ReadBody(w, r, h.cfg.MaxBody)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, adapters.ErrBodyLate):
 		return c, &lateBody
+	case errors.Is(err, adapters.ErrBodyLarge):
+		return c, &largeBody
 	case err != nil:
 		return c, &notJSON // cut off
-	case int64(len(data)) > h.cfg.MaxBody:
-		return c, &largeBody // the deadline stays: the server reads on for a while, so that the client comes to read
-	}
-	// The deadline would cut off the call as well: the server listens for the client's going away meanwhile.
-	_ = connection.SetReadDeadline(time.Time{})
-	if len(data) > 0 && !isJSON(r.Header.Get("Content-Type")) {
+	case len(data) > 0 && !isJSON(r.Header.Get("Content-Type")):
 		return c, &notJSONType
 	}
 	var f *fault
@@ -81,26 +74,24 @@ func isJSON(contentType string) bool {
 	return err == nil && (media == "application/json" || strings.HasSuffix(media, "+json"))
 }
 
-// object is a JSON object whose values are not looked at yet. Names are compared exactly; of a name that stands twice the
-// last value counts.
-type object map[string]json.RawMessage
+// object is the JSON object of a body.
+type object adapters.Object
 
-// decodeObject reads one JSON object (RFC 8259). Nothing at all is an empty one.
+// decodeObject reads one JSON object. Nothing at all is an empty one.
 func decodeObject(data []byte) (object, *fault) {
 	if len(data) == 0 {
 		return object{}, nil
 	}
-	var o object
-	if !utf8.Valid(data) || json.Unmarshal(data, &o) != nil || o == nil {
+	o, err := adapters.DecodeObject(data, 0)
+	if err != nil {
 		return nil, &notJSON
 	}
-	return o, nil
+	return object(o), nil
 }
 
 // member takes a value out of an object. Absent and null are the same, and leave the zero value.
 func member[T string | int64](o object, f field) (value T, bad *fault) {
-	raw := o[f.member()]
-	if raw != nil && json.Unmarshal(raw, &value) != nil {
+	if !adapters.Object(o).Take(f.member(), &value) {
 		return value, f.fault(wrongType)
 	}
 	return value, nil

@@ -22,8 +22,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"rollbook/adapters"
 	"rollbook/engine/session"
 )
@@ -35,7 +33,7 @@ type Gate interface {
 	Check(ctx context.Context, venue session.Venue, token string) (session.Live, adapters.Refused, error)
 	Verify(ctx context.Context, venue session.Venue, token string) (session.UserID, adapters.Refused, error)
 	IssueOneTime(ctx context.Context, venue session.Venue, user session.UserID, id session.SessionID, lifetime time.Duration,
-		form adapters.TokenForm) (string, adapters.Refused, error)
+		form adapters.TokenForm) (adapters.OneTime, adapters.Refused, error)
 	Lifetimes(ctx context.Context, venue session.Venue, change session.Lifetimes) (session.Lifetimes, adapters.Refused, error)
 	Profile(user session.UserID) session.Profile
 	Find(name string) (session.UserID, bool)
@@ -54,7 +52,8 @@ type Handler struct {
 	gate    Gate
 	log     *slog.Logger
 	pace    *pace
-	warning rate.Sometimes // bounds the log while the book is away
+	replies *adapters.Replies
+	outage  *adapters.Outage
 }
 
 // New makes a handler with a valid configuration (see [Config.Validate]); it panics on an invalid one.
@@ -63,60 +62,69 @@ func New(cfg Config, gate Gate, log *slog.Logger) *Handler {
 		panic("traderevolution: New was given an invalid configuration: " + err.Error())
 	}
 	cfg = cfg.withDefaults()
+	log = log.With("adapter", venue.String())
 	return &Handler{
-		cfg: cfg, gate: gate, log: log.With("adapter", venue.String()), pace: newPace(cfg.CallRate),
-		warning: rate.Sometimes{Interval: time.Second},
+		cfg: cfg, gate: gate, log: log, pace: newPace(cfg.CallRate), replies: adapters.NewReplies(venue), outage: adapters.NewOutage(log),
 	}
 }
+
+// Metrics is what the handler counts.
+func (h *Handler) Metrics() *adapters.Replies { return h.replies }
 
 // answer serves one call: the reply's body, or why there is none.
 type answer func(h *Handler, ctx context.Context, c *call) (any, *fault)
 
 // path is what is served at one path.
 type path struct {
-	open    bool // without a bearer token
-	redeems bool // one-time tokens; then not open with [Config.OneTimeBearer]
+	class   adapters.CallClass // for the metrics
+	open    bool               // without a bearer token
+	redeems bool               // one-time tokens; then not open with [Config.OneTimeBearer]
 	methods map[string]answer
 }
 
 // paths are all that is served.
 var paths = map[string]path{
-	"/auth/token":            {open: true, methods: map[string]answer{http.MethodPost: (*Handler).login}},
-	"/auth/token/refresh":    {open: true, methods: map[string]answer{http.MethodGet: (*Handler).refresh}},
-	"/auth/pfixtoken/verify": {open: true, redeems: true, methods: map[string]answer{http.MethodGet: (*Handler).verifyByHeader}},
-	"/external/token/verify": {open: true, redeems: true, methods: map[string]answer{http.MethodPost: (*Handler).verify}},
-	"/external/token":        {methods: map[string]answer{http.MethodPost: (*Handler).issue}},
-	"/connectors/settings": {methods: map[string]answer{http.MethodGet: (*Handler).settings,
+	"/auth/token":            {class: "login", open: true, methods: map[string]answer{http.MethodPost: (*Handler).login}},
+	"/auth/token/refresh":    {class: "refresh", open: true, methods: map[string]answer{http.MethodGet: (*Handler).refresh}},
+	"/auth/pfixtoken/verify": {class: "verify", open: true, redeems: true, methods: map[string]answer{http.MethodGet: (*Handler).verifyByHeader}},
+	"/external/token/verify": {class: "verify", open: true, redeems: true, methods: map[string]answer{http.MethodPost: (*Handler).verify}},
+	"/external/token":        {class: "issue", methods: map[string]answer{http.MethodPost: (*Handler).issue}},
+	"/connectors/settings": {class: "settings", methods: map[string]answer{http.MethodGet: (*Handler).settings,
 		http.MethodPatch: (*Handler).changeSettings}},
-	"/methods/errors": {methods: map[string]answer{http.MethodGet: (*Handler).explain}},
+	"/methods/errors": {class: "errors", methods: map[string]answer{http.MethodGet: (*Handler).explain}},
 }
 
 // ServeHTTP answers one call. It never redirects: doubled slashes and one at the end are read over.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header.Set("Cache-Control", "no-store") // RFC 9111, 5.2.2.5; OWASP ASVS 5.0, 14.3.2
-	header.Set("Pragma", "no-cache")
-	header.Set("X-Content-Type-Options", "nosniff")
+	adapters.NeverStore(w.Header())
+	w.Header().Set("Pragma", "no-cache")
 	at := h.cfg.route(r.URL.EscapedPath())
-	// The server waits for the rest of a body before it replies, with no bound of its own. Not every ResponseWriter has
-	// deadlines; then the http.Server's ReadTimeout is the bound.
-	connection := http.NewResponseController(w)
-	_ = connection.SetReadDeadline(time.Now().Add(h.cfg.CallTimeout))
-	if wait := h.pace.wait(h.cfg.Now(), caller(r.RemoteAddr)); wait > 0 {
-		f := tooFast
-		f.retry = wait
-		h.refuse(w, &f)
-		return
+	class := adapters.CallClass("other")
+	if here, served := paths[at]; served {
+		class = here.class
 	}
-	c, bad := h.readCall(connection, r)
-	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.CallTimeout)
-	defer cancel()
-	reply, f := h.serve(ctx, at, r.Method, c, bad)
+	reply, f := h.answer(w, r, at)
 	if f != nil {
+		h.replies.Count(class, f.outcome())
 		h.refuse(w, f)
 		return
 	}
+	h.replies.Count(class, adapters.OutcomeGood)
 	write(w, http.StatusOK, reply)
+}
+
+// answer paces the caller, reads the call and serves it.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, at string) (any, *fault) {
+	adapters.LimitReading(w, h.cfg.CallTimeout)
+	if wait := h.pace.wait(h.cfg.Now(), caller(r.RemoteAddr)); wait > 0 {
+		f := tooFast
+		f.retry = wait
+		return nil, &f
+	}
+	c, bad := h.readCall(w, r)
+	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.CallTimeout)
+	defer cancel()
+	return h.serve(ctx, at, r.Method, c, bad)
 }
 
 // serve finds what is asked and answers it. bad is what is wrong with the call's body, for those who may know.

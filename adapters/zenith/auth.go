@@ -58,7 +58,7 @@ func authToken(ctx context.Context, s *socket, r request) answer {
 }
 
 func queryIdentify(_ context.Context, s *socket, _ request) answer {
-	return answer{data: raw(s.whoami())}
+	return answer{data: adapters.RenderJSON(s.whoami())}
 }
 
 // refusal is the word for a login refused, but AuthCode's.
@@ -73,11 +73,11 @@ func (h *Handler) refusal() string {
 func (s *socket) authAnswer(v verdict, word string) answer {
 	switch {
 	case v.rejected:
-		return answer{data: raw(authority{Result: word})}
+		return answer{data: adapters.RenderJSON(authority{Result: word}), outcome: v.outcome()}
 	case v.no():
-		return answer{code: v.code}
+		return answer{code: v.code, outcome: v.outcome()}
 	}
-	return answer{data: raw(s.whoami()), renewed: true}
+	return answer{data: adapters.RenderJSON(s.whoami()), renewed: true}
 }
 
 // provider is the one of that name; nil when there is none.

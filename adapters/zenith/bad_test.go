@@ -15,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
+
+	"rollbook/adapters"
 )
 
 // bad makes frames that are wrong in some way: by syntax, by type, by size, by name, by credentials.
@@ -132,7 +134,7 @@ func TestMalformedFrames(t *testing.T) {
 	}
 	logIn(t, conn)
 	conn.Close()
-	eventually(t, "the sockets go", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.sockets == 0 })
+	eventually(t, "the sockets go", func() bool { return h.sockets.Open() == 0 })
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if after.HeapAlloc > before.HeapAlloc+16<<20 {
@@ -194,8 +196,8 @@ func FuzzDecodeEnvelope(f *testing.F) {
 			t.Fatalf("out of bounds: %+v", r)
 		}
 		for _, e := range r.failed(code) {
-			if !json.Valid(raw(e)) {
-				t.Fatalf("the answer is %s", raw(e))
+			if !json.Valid(adapters.RenderJSON(e)) {
+				t.Fatalf("the answer is %s", adapters.RenderJSON(e))
 			}
 		}
 	})

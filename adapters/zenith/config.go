@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"rollbook/adapters"
 )
 
 // Config is what an operator can set. Start from [DefaultConfig]: the zero value of every field but Linger stands for
@@ -106,20 +108,13 @@ func (c Config) withDefaults() Config {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	setDefault(&c.ServerName, "Rollbook")
-	setDefault(&c.Version, "1.0.0.0")
-	setDefault(&c.MaxMessage, 64<<10)
-	setDefault(&c.CallTimeout, 10*time.Second)
-	setDefault(&c.WriteTimeout, 10*time.Second)
-	setDefault(&c.PingInterval, 30*time.Second)
-	setDefault(&c.MessageRate, 50)
-	setDefault(&c.MaxSockets, 20000)
+	adapters.SetDefault(&c.ServerName, "Rollbook")
+	adapters.SetDefault(&c.Version, "1.0.0.0")
+	adapters.SetDefault(&c.MaxMessage, 64<<10)
+	adapters.SetDefault(&c.CallTimeout, 10*time.Second)
+	adapters.SetDefault(&c.WriteTimeout, 10*time.Second)
+	adapters.SetDefault(&c.PingInterval, 30*time.Second)
+	adapters.SetDefault(&c.MessageRate, 50)
+	adapters.SetDefault(&c.MaxSockets, 20000)
 	return c
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"regexp"
 	"strings"
-	"unicode/utf8"
 
 	"rollbook/adapters"
 )
@@ -53,13 +52,9 @@ const (
 type request struct {
 	controller, topic, action string
 	transaction               json.RawMessage // an integer; nil: none
-	data                      object          // nil: none, or null
+	data                      adapters.Object // nil: none, or null
 	confirm                   bool
 }
-
-// object is a JSON object whose values are not looked at yet. Names are compared with regard to case, as the venue asks;
-// of a name that stands twice the last value counts.
-type object map[string]json.RawMessage
 
 // envelope is a message to a client; the order is the venue's samples'.
 type envelope struct {
@@ -69,6 +64,8 @@ type envelope struct {
 	TransactionID json.RawMessage `json:"TransactionID,omitempty"`
 	Confirm       bool            `json:"Confirm,omitempty"`
 	Data          json.RawMessage `json:"Data,omitempty"`
+
+	outcome adapters.Outcome // not sent: what the client is told by it, for the metrics; empty: ok
 }
 
 // null is data that is there and empty.
@@ -82,8 +79,8 @@ var integer = regexp.MustCompile(`^-?(0|[1-9][0-9]{0,18})$`)
 // decodeEnvelope reads a frame. Of an envelope with a field that makes no sense, code says what to answer and the
 // request holds the rest.
 func decodeEnvelope(frame []byte) (r request, code string, err error) {
-	var fields object
-	if !utf8.Valid(frame) || adapters.Depth(frame) > maxDepth || json.Unmarshal(frame, &fields) != nil || fields == nil {
+	fields, err := adapters.DecodeObject(frame, maxDepth)
+	if err != nil {
 		return r, "", errPacket
 	}
 	in := reader{from: fields}
@@ -114,7 +111,7 @@ func decodeEnvelope(frame []byte) (r request, code string, err error) {
 
 // reader takes fields out of an object and remembers whether one made no sense. Absent and null are the same.
 type reader struct {
-	from  object
+	from  adapters.Object
 	wrong bool
 }
 
@@ -150,18 +147,5 @@ func (in *reader) texts(name string) (values []string) {
 }
 
 func (in *reader) take(name string, into any) {
-	if raw := in.from[name]; raw != nil && json.Unmarshal(raw, into) != nil {
-		in.wrong = true
-	}
-}
-
-// raw renders what always can be: structs of texts, numbers and lists.
-func raw(value any) json.RawMessage {
-	var buf bytes.Buffer
-	out := json.NewEncoder(&buf)
-	out.SetEscapeHTML(false)
-	if err := out.Encode(value); err != nil {
-		panic("zenith: a reply cannot be rendered: " + err.Error())
-	}
-	return bytes.TrimSpace(buf.Bytes())
+	in.wrong = !in.from.Take(name, into) || in.wrong
 }

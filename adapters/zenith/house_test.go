@@ -101,8 +101,8 @@ func newHouse(t *testing.T, policies session.Policies) *house {
 		}
 	})
 	h.writer = h.runs(engine.New(engine.Config{Book: b.Book(0), Alone: true, Policies: policies, Log: discard,
-		OpenIntake: func(ctx context.Context, incarnation int64, after uint64) (engine.Intake, error) {
-			return b.Intake(ctx, 0, incarnation, after)
+		OpenIntake: func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {
+			return b.Intake(ctx, 0, epoch, incarnation, after)
 		}}).Run)
 	h.command(&session.Register{User: "u-jane", Credential: 1})
 	return h
@@ -308,6 +308,18 @@ func TestIssuerAgainstTheBook(t *testing.T) {
 		if r := ask(t, conn, code("Corp", bad)); r.Result != "Reject" || r.AccessToken != "" {
 			t.Error(r.raw)
 		}
+	}
+	// The session ends with the ID token, also after it was renewed; one that ends after the book's time does no harm.
+	ends := time.Now().Add(20 * time.Minute).Truncate(time.Second)
+	brief := ask(t, conn, code("Corp", is.sign("jane", func(c map[string]any) { c["exp"] = ends.Unix() })))
+	for range 2 {
+		if until, err := time.Parse(time.RFC3339, brief.ExpiryDate); brief.Result != "Success" || err != nil || !until.Equal(ends) {
+			t.Errorf("the ID token ends %s: %s", ends, brief.raw)
+		}
+		brief = ask(t, conn, tokenFrame("Corp", brief.AccessToken))
+	}
+	if r := ask(t, conn, code("Corp", is.sign("jane", func(c map[string]any) { c["exp"] = int64(253402300799) }))); r.Result != "Success" {
+		t.Errorf("a token until the year 9999: %s", r.raw)
 	}
 	// The way of the recorded clients: the issuer's token in AuthToken and in the header.
 	if r := ask(t, conn, tokenFrame("Bearer", is.sign("jane", nil))); r.Result != "Success" || r.Topic != "AuthToken" {

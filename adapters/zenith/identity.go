@@ -45,11 +45,11 @@ func (s *socket) assume(grant adapters.Grant) {
 	if s.who != nil && s.who.session.ID == grant.Session.ID {
 		s.who.session, s.who.token, s.who.expired = grant.Session, grant.Refresh, false
 		s.who.until = grant.Session.AccessDeadline()
-		s.h.renewed(grant.Session)
+		s.h.linger.Renew(grant.Session)
 		return
 	}
 	s.leave(min(s.h.cfg.Linger, 0))
-	s.h.arrive(grant.Session)
+	s.h.linger.Arrive(grant.Session)
 	s.who = &identity{session: grant.Session, token: grant.Refresh, until: grant.Session.AccessDeadline()}
 	s.who.ended, s.who.stop = s.h.gate.Watch(grant.Session.ID)
 }
@@ -60,7 +60,7 @@ func (s *socket) leave(linger time.Duration) {
 		return
 	}
 	s.who.stop()
-	s.h.depart(s.who.session.ID, linger)
+	s.h.linger.Depart(s.who.session.ID, linger)
 	s.who = nil
 }
 

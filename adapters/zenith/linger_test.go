@@ -19,7 +19,7 @@ func TestSessionEndsWithItsSocket(t *testing.T) {
 			conn := dial(t, server, nil)
 			logIn(t, conn)
 			conn.Close()
-			eventually(t, "the socket is dismissed", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.sockets == 0 })
+			eventually(t, "the socket is dismissed", func() bool { return h.sockets.Open() == 0 })
 			if test.ends > 0 {
 				eventually(t, "the session ends", func() bool { _, ended, _ := gate.count(); return ended == test.ends })
 			}
@@ -35,7 +35,7 @@ func TestSessionEndsWithItsSocket(t *testing.T) {
 		cfg := sample()
 		cfg.Linger = 200 * time.Millisecond
 		server, gate, h := serve(t, cfg)
-		sockets := func() int { h.mu.Lock(); defer h.mu.Unlock(); return h.sockets }
+		sockets := h.sockets.Open
 		before := dial(t, server, nil)
 		in := logIn(t, before)
 		if early {
@@ -61,16 +61,12 @@ func TestEndIsTriedAgain(t *testing.T) {
 	cfg := sample()
 	cfg.Linger = 0
 	server, gate, h := serve(t, cfg)
-	h.retryEnd = 200 * time.Millisecond
+	h.linger.Retry = 200 * time.Millisecond
 	conn := dial(t, server, nil)
 	logIn(t, conn)
 	gate.set(func() { gate.away = errAway })
 	conn.Close()
-	eventually(t, "it is to be tried again", func() bool {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		return h.sockets == 0 && len(h.held) == 1
-	})
+	eventually(t, "it is to be tried again", func() bool { return h.sockets.Open() == 0 && h.linger.Held() == 1 })
 	gate.set(func() { gate.away = nil })
 	eventually(t, "the second try", func() bool { _, ended, _ := gate.count(); return ended == 1 })
 }

@@ -107,8 +107,8 @@ func NewOIDC(cfg OIDCConfig, users Users) *OIDC {
 	if err := cfg.Validate(); err != nil {
 		panic("zenith: NewOIDC was given an invalid configuration: " + err.Error())
 	}
-	setDefault(&cfg.MaxAge, 5*time.Minute)
-	setDefault(&cfg.Timeout, 5*time.Second)
+	adapters.SetDefault(&cfg.MaxAge, 5*time.Minute)
+	adapters.SetDefault(&cfg.Timeout, 5*time.Second)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -139,11 +139,11 @@ func (o *OIDC) Understand(ctx context.Context, grant string) (adapters.Login, er
 	if err != nil {
 		return adapters.Login{}, err
 	}
-	name, err := o.vouchedFor(ctx, is, rawToken)
+	name, until, err := o.vouchedFor(ctx, is, rawToken)
 	if err != nil {
 		return adapters.Login{}, err
 	}
-	login := adapters.Login{Name: name, Judge: func(context.Context) (session.Credential, error) { return o.judge(name), nil }}
+	login := adapters.Login{Name: name, Until: until, Judge: func(context.Context) (session.Credential, error) { return o.judge(name), nil }}
 	if !o.cfg.Reusable {
 		login.Nonce = session.HashToken("zenith/id-token/" + rawToken)
 	}
@@ -268,19 +268,20 @@ func (o *OIDC) redeem(ctx context.Context, is *issuer, grant string) (idToken st
 	return idToken, nil
 }
 
-// vouchedFor checks an ID token (OpenID Connect Core, 3.1.3.7) and gives the name in the directory that it stands for.
-func (o *OIDC) vouchedFor(ctx context.Context, is *issuer, rawToken string) (name string, err error) {
+// vouchedFor checks an ID token (OpenID Connect Core, 3.1.3.7) and gives the name in the directory that it stands for, and
+// when the token ends.
+func (o *OIDC) vouchedFor(ctx context.Context, is *issuer, rawToken string) (name string, until time.Time, err error) {
 	away := false
 	token, err := is.tokens.Verify(context.WithValue(ctx, awayKey{}, &away), rawToken)
 	if err != nil {
 		if away {
-			return "", errIssuer // the keys could not be had: the token may be good
+			return "", until, errIssuer // the keys could not be had: the token may be good
 		}
-		return "", ErrGrant
+		return "", until, ErrGrant
 	}
 	age := o.cfg.Now().Sub(token.IssuedAt)
 	if age > o.cfg.MaxAge || age < -time.Minute {
-		return "", ErrGrant
+		return "", until, ErrGrant
 	}
 	name = token.Subject + "@" + o.cfg.Alias
 	if o.cfg.ByEmail {
@@ -289,14 +290,14 @@ func (o *OIDC) vouchedFor(ctx context.Context, is *issuer, rawToken string) (nam
 			Verified any    `json:"email_verified"` // some issuers write it as a text
 		}
 		if token.Claims(&claims) != nil || claims.Verified != true && claims.Verified != "true" {
-			return "", ErrGrant
+			return "", until, ErrGrant
 		}
 		name = claims.Email
 	}
 	if name == "" || token.Subject == "" || len(name) > maxUser {
-		return "", ErrGrant
+		return "", until, ErrGrant
 	}
-	return name, nil
+	return name, token.Expiry, nil
 }
 
 // errIssuer says that an issuer could not be asked, or gave no sense: nothing is known of the grant.

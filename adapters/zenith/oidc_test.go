@@ -155,10 +155,11 @@ func TestIDTokens(t *testing.T) {
 	o := NewOIDC(is.config(), users{true})
 	good := session.Credential{User: "u-jane", Generation: 7, Verdict: session.Matched}
 	nobody := session.Credential{User: "u-decoy", Verdict: session.NoSuchUser}
+	ends := time.Unix(time.Now().Add(17*time.Minute).Unix(), 0)
 	for subject, want := range map[string]session.Credential{"0042": good, "aB": good, "AB": nobody, "0043": nobody} {
-		l, c, err := understood(t, o, is.sign(subject, nil))
-		if err != nil || c != want || l.Name != subject+"@corp" || l.Nonce == (session.TokenHash{}) {
-			t.Errorf("%s: %+v, %v", subject, c, err)
+		l, c, err := understood(t, o, is.sign(subject, func(c map[string]any) { c["exp"] = ends.Unix() }))
+		if err != nil || c != want || l.Name != subject+"@corp" || l.Nonce == (session.TokenHash{}) || !l.Until.Equal(ends) {
+			t.Errorf("%s: %+v until %s, %v", subject, c, l.Until, err)
 		}
 	}
 	if _, c, err := understood(t, NewOIDC(is.config(), users{false}), is.sign("0042", nil)); err != nil || c != nobody {

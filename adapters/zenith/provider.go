@@ -17,8 +17,8 @@ var ErrGrant = errors.New("the grant is not good")
 
 // Provider understands the authorisation grants of one authentication provider. It is safe for concurrent use.
 type Provider interface {
-	// Understand says what a grant asks of the gate: a Name and a Password, or a Name and how to Judge it; the other
-	// fields are the handler's. The error is [ErrGrant], or says that nobody knows: then the login is not refused but
+	// Understand says what a grant asks of the gate: a Name and a Password, or a Name and how to Judge it, with a
+	// Nonce and an Until where they apply; the other fields are the handler's. The error is [ErrGrant], or says that nobody knows: then the login is not refused but
 	// "unavailable". A grant that works once is redeemed here, because Judge may be called again.
 	Understand(ctx context.Context, grant string) (adapters.Login, error)
 }
@@ -39,7 +39,7 @@ func (passwords) Understand(_ context.Context, grant string) (adapters.Login, er
 	}
 	var name, password string
 	if strings.HasPrefix(strings.TrimSpace(text), "{") {
-		var fields object
+		var fields adapters.Object
 		if json.Unmarshal([]byte(text), &fields) != nil {
 			return adapters.Login{}, ErrGrant
 		}

@@ -12,6 +12,7 @@ import (
 type verdict struct {
 	rejected bool   // the reply's Result says so
 	code     string // otherwise, an error: nothing is known
+	busy     bool   // a login was turned away because too many wait: counted apart
 }
 
 var rejected = verdict{rejected: true}
@@ -44,14 +45,10 @@ func (h *Handler) judge(ctx context.Context, refused adapters.Refused, err error
 	switch {
 	case errors.Is(err, ErrGrant):
 		return rejected
-	case errors.Is(err, adapters.ErrBusy):
-		h.log.Debug("a login was turned away: too many at once")
-		return verdict{code: unavailable}
-	case err != nil && errors.Is(context.Cause(ctx), errOwnTimeout):
+	case err != nil && !errors.Is(err, adapters.ErrBusy) && errors.Is(context.Cause(ctx), errOwnTimeout):
 		return verdict{code: tooSlow}
 	case err != nil:
-		h.warning.Do(func() { h.log.Warn("logins cannot be answered", "err", err) })
-		return verdict{code: unavailable}
+		return verdict{code: unavailable, busy: h.outage.Note("a login", err)}
 	case !refused.No():
 		return verdict{}
 	}

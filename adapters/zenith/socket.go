@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"golang.org/x/time/rate"
 
+	"rollbook/adapters"
 	"rollbook/engine/session"
 )
 
@@ -32,8 +32,7 @@ type socket struct {
 	conn    *websocket.Conn
 	secure  bool   // the connection is TLS
 	version string // of the protocol
-	limit   *rate.Limiter
-	excess  int          // messages over the limit, one after the other
+	limit   *adapters.MessageRate
 	heard   atomic.Int64 // when the client last sent anything, Unix nanoseconds
 
 	gone    chan struct{} // closed when the reading has ended
@@ -56,23 +55,28 @@ func (h *Handler) handshake(w http.ResponseWriter, r *http.Request) {
 	version := r.URL.Query().Get("version")
 	switch {
 	case len(offered) > 0 && !slices.Contains(offered, subprotocol):
-		http.Error(w, "the subprotocol here is "+subprotocol, http.StatusBadRequest)
+		h.refuse(w, classSocket, "the subprotocol here is "+subprotocol, http.StatusBadRequest)
 		return
 	case version != "" && !versions.MatchString(version):
-		http.Error(w, "the version here is "+newestVersion, http.StatusBadRequest)
+		h.refuse(w, classSocket, "the version here is "+newestVersion, http.StatusBadRequest)
 		return
-	case !h.admit():
-		http.Error(w, "there is no room for another socket: try again", http.StatusServiceUnavailable)
+	case !h.sockets.Admit():
+		h.refuse(w, classSocket, "there is no room for another socket: try again", http.StatusServiceUnavailable)
 		return
 	}
-	defer h.dismiss()
-	setDefault(&version, newestVersion)
+	defer h.sockets.Dismiss()
+	adapters.SetDefault(&version, newestVersion)
 	s := &socket{
-		h: h, secure: r.TLS != nil, version: version, limit: rate.NewLimiter(rate.Limit(h.cfg.MessageRate), 2*h.cfg.MessageRate),
+		h: h, secure: r.TLS != nil, version: version, limit: adapters.NewMessageRate(h.cfg.MessageRate),
 		gone: make(chan struct{}), changed: make(chan struct{}, 1), subs: make(map[key]int), timeouts: make(map[string]timeouts),
 	}
-	if status, text := s.authorise(r); status != 0 {
-		http.Error(w, text, status)
+	if v := s.authorise(r); v.no() {
+		h.replies.Count(classSocket, v.outcome())
+		if v.rejected {
+			http.Error(w, "the token is not good", http.StatusForbidden)
+		} else {
+			http.Error(w, v.code, http.StatusServiceUnavailable)
+		}
 		return
 	}
 	// No cookie counts here, so a foreign page can do no more than any client: its origin is not looked at.
@@ -85,52 +89,28 @@ func (h *Handler) handshake(w http.ResponseWriter, r *http.Request) {
 		s.mu.Unlock()
 		return
 	}
+	h.replies.Count(classSocket, adapters.OutcomeGood)
 	s.conn = conn
 	conn.SetReadLimit(h.cfg.MaxMessage)
 	s.run()
 }
 
 // authorise judges the header Authorization, "<Provider> <AccessToken>" (RFC 6750, 2.1). Without one the client
-// authenticates later. The status is 0 when the handshake may go on.
-func (s *socket) authorise(r *http.Request) (status int, text string) {
+// authenticates later.
+func (s *socket) authorise(r *http.Request) verdict {
 	header := r.Header.Get("Authorization")
 	if header == "" {
-		return 0, ""
+		return verdict{}
 	}
 	provider, token, _ := strings.Cut(header, " ")
 	if token = strings.TrimSpace(token); token == "" || len(token) > maxGrant {
-		return http.StatusForbidden, "the token is not good"
+		return rejected
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.h.cfg.CallTimeout)
 	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch v := s.present(ctx, provider, token); {
-	case v.rejected:
-		return http.StatusForbidden, "the token is not good"
-	case v.no():
-		return http.StatusServiceUnavailable, v.code
-	}
-	return 0, ""
-}
-
-// admit counts a socket, unless there is no room; dismiss undoes it.
-func (h *Handler) admit() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.stopped || h.sockets >= h.cfg.MaxSockets {
-		return false
-	}
-	h.sockets++
-	h.work.Add(1)
-	return true
-}
-
-func (h *Handler) dismiss() {
-	h.mu.Lock()
-	h.sockets--
-	h.mu.Unlock()
-	h.work.Done()
+	return s.present(ctx, provider, token)
 }
 
 // run reads and answers until the socket closes, and leaves the session to linger.
@@ -163,21 +143,20 @@ func (s *socket) take(kind websocket.MessageType, frame []byte) bool {
 		s.conn.Close(websocket.StatusInvalidFramePayloadData, "not a JSON object in a text frame")
 		return false
 	}
-	if s.limit.Allow() {
-		s.excess = 0
-	} else if s.excess++; s.excess > 20*s.h.cfg.MessageRate {
-		s.h.log.Info("a socket was closed: it sends too much")
-		s.conn.Close(websocket.StatusPolicyViolation, "too many messages")
-		return false
-	} else {
+	if !s.limit.Allow() {
 		code = tooMany
+	}
+	if s.limit.CloseAbused(s.conn, s.h.log) {
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.h.closing.Err() != nil {
+	if s.h.sockets.Closing().Err() != nil {
 		return false // the client would not get to know what came of it
 	}
-	return s.send(s.respond(context.Background(), r, code)) == nil
+	list := s.respond(context.Background(), r, code)
+	s.h.replies.Count(classOf(r), outcomeOf(list))
+	return s.send(list) == nil
 }
 
 // send writes messages. A client that does not take one in time loses the socket: nobody waits for it. Its caller holds
@@ -185,7 +164,7 @@ func (s *socket) take(kind websocket.MessageType, frame []byte) bool {
 func (s *socket) send(list []envelope) error {
 	for _, e := range list {
 		ctx, cancel := context.WithTimeout(context.Background(), s.h.cfg.WriteTimeout)
-		err := s.conn.Write(ctx, websocket.MessageText, raw(e))
+		err := s.conn.Write(ctx, websocket.MessageText, adapters.RenderJSON(e))
 		cancel()
 		if err != nil {
 			return err
@@ -255,7 +234,7 @@ func (s *socket) keep() {
 			s.sessionEnded(ended)
 		case <-expires:
 			s.expire()
-		case <-s.h.closing.Done():
+		case <-s.h.sockets.Closing().Done():
 			stop()
 			s.mu.Lock() // a message that is being answered gets its reply
 			defer s.mu.Unlock()
@@ -294,7 +273,7 @@ func (s *socket) expire() {
 	}
 	s.who.expired = true
 	if s.subs[identify] > 0 {
-		_ = s.send([]envelope{{Controller: auth, Topic: identify.topic, Data: raw(s.whoami())}}) // the reading ends by it
+		_ = s.send([]envelope{{Controller: auth, Topic: identify.topic, Data: adapters.RenderJSON(s.whoami())}}) // the reading ends by it
 	}
 }
 
@@ -312,9 +291,9 @@ func (s *socket) sessionEnded(ended <-chan struct{}) {
 	id, last := s.who.session.ID, s.deadline()
 	expired := session.At(s.h.cfg.Now()).Add(grace) >= last
 	tell := expired && !s.who.expired && s.subs[identify] > 0
-	s.leave(over)
+	s.leave(adapters.Over)
 	if tell {
-		_ = s.send([]envelope{{Controller: auth, Topic: identify.topic, Data: raw(s.whoami())}})
+		_ = s.send([]envelope{{Controller: auth, Topic: identify.topic, Data: adapters.RenderJSON(s.whoami())}})
 	}
 	s.mu.Unlock()
 	if !expired {

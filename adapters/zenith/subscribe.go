@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strconv"
 	"time"
+
+	"rollbook/adapters"
 )
 
 // subscribe adds a reference to a topic. What the topic has to say comes first, and once, however many references there
@@ -47,7 +49,7 @@ func announceIdentity(s *socket) json.RawMessage {
 	if !s.authenticated() {
 		return nil
 	}
-	return raw(s.whoami())
+	return adapters.RenderJSON(s.whoami())
 }
 
 // server is the payload of ServerInfo.
@@ -59,7 +61,7 @@ type server struct {
 }
 
 func announceServer(s *socket) json.RawMessage {
-	return raw(server{Name: s.h.cfg.ServerName, Class: "FeedProxy", Version: s.h.cfg.Version, Protocol: s.version})
+	return adapters.RenderJSON(server{Name: s.h.cfg.ServerName, Class: "FeedProxy", Version: s.h.cfg.Version, Protocol: s.version})
 }
 
 // timeouts are what a client has set for a controller.
@@ -93,7 +95,7 @@ func configure(_ context.Context, s *socket, r request) answer {
 
 func queryConfigure(_ context.Context, s *socket, r request) answer {
 	t := s.configured(r.controller)
-	return answer{data: raw(struct {
+	return answer{data: adapters.RenderJSON(struct {
 		ActionTimeout, SubscriptionTimeout string
 	}{formatTime(t.action), formatTime(t.subscription)})}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+
+	"rollbook/adapters"
 )
 
 // key names a topic of a controller.
@@ -15,6 +17,8 @@ type answer struct {
 	topic   string          // of the reply; empty: the request's
 	data    json.RawMessage // nil: the topic has no result
 	renewed bool            // the client's authority is another, or was renewed
+
+	outcome adapters.Outcome // for the metrics; empty: what code says
 }
 
 // topic is how a topic is served.
@@ -24,21 +28,22 @@ type topic struct {
 	needs    bool                                                   // data
 	silent   bool                                                   // there is no result
 	login    bool                                                   // the result goes to subscribers of Identify too
+	class    adapters.CallClass                                     // of a publication, for the metrics
 }
 
 // topics are all that are served. All can be subscribed to, for the venue sends the result of an action without a
 // TransactionID to who subscribes to its topic.
 var topics = map[key]topic{
-	{auth, "AuthCode"}:         {answer: authCode, needs: true, login: true},
-	{auth, "AuthOwner"}:        {answer: authOwner, needs: true, login: true},
-	{auth, "AuthToken"}:        {answer: authToken, needs: true, login: true},
-	{auth, "QueryIdentify"}:    {answer: queryIdentify},
+	{auth, "AuthCode"}:         {class: "login", answer: authCode, needs: true, login: true},
+	{auth, "AuthOwner"}:        {class: "login", answer: authOwner, needs: true, login: true},
+	{auth, "AuthToken"}:        {class: "refresh", answer: authToken, needs: true, login: true},
+	{auth, "QueryIdentify"}:    {class: "identify", answer: queryIdentify},
 	identify:                   {announce: announceIdentity},
 	serverInfo:                 {announce: announceServer},
-	{auth, "Configure"}:        {answer: configure, needs: true, silent: true},
-	{zenith, "Configure"}:      {answer: configure, needs: true, silent: true},
-	{auth, "QueryConfigure"}:   {answer: queryConfigure},
-	{zenith, "QueryConfigure"}: {answer: queryConfigure},
+	{auth, "Configure"}:        {class: "configure", answer: configure, needs: true, silent: true},
+	{zenith, "Configure"}:      {class: "configure", answer: configure, needs: true, silent: true},
+	{auth, "QueryConfigure"}:   {class: "configure", answer: queryConfigure},
+	{zenith, "QueryConfigure"}: {class: "configure", answer: queryConfigure},
 }
 
 var (
@@ -82,10 +87,11 @@ func (s *socket) respond(ctx context.Context, r request, code string) []envelope
 // failed is the error, and what the venue sends behind it: a result without data, for which its client waits; to a
 // subscription the confirmation that it failed, if it was asked for. The controller Auth sends the error alone.
 func (r *request) failed(code string) []envelope {
-	list := []envelope{{Controller: r.controller, Topic: r.topic, Action: failure, TransactionID: r.transaction, Data: raw(code)}}
+	list := []envelope{{Controller: r.controller, Topic: r.topic, Action: failure, TransactionID: r.transaction,
+		Data: adapters.RenderJSON(code), outcome: codeOutcome(code)}}
 	switch {
 	case r.action == subscribe && r.confirm:
-		list = append(list, envelope{Controller: r.controller, Topic: r.topic, Action: subscribe, Data: raw(code)})
+		list = append(list, envelope{Controller: r.controller, Topic: r.topic, Action: subscribe, Data: adapters.RenderJSON(code)})
 	case r.action == publish && r.transaction != nil && r.controller != auth && r.topic != "":
 		list = append(list, envelope{Controller: r.controller, Topic: r.topic, TransactionID: r.transaction, Data: null})
 	}
@@ -108,7 +114,11 @@ func (s *socket) publish(ctx context.Context, r request) []envelope {
 	defer cancel()
 	a := t.answer(ctx, s, r)
 	if a.code != "" {
-		return r.failed(a.code)
+		list := r.failed(a.code)
+		if a.outcome != "" {
+			list[0].outcome = a.outcome
+		}
+		return list
 	}
 	if a.topic == "" {
 		a.topic = r.topic
@@ -124,6 +134,9 @@ func (s *socket) publish(ctx context.Context, r request) []envelope {
 	default:
 		told = true
 		list = append(list, envelope{Controller: auth, Topic: identify.topic, Data: a.data})
+	}
+	if len(list) > 0 {
+		list[0].outcome = a.outcome
 	}
 	if a.renewed && !told && s.subs[identify] > 0 {
 		list = append(list, envelope{Controller: auth, Topic: identify.topic, Data: a.data})

@@ -19,14 +19,9 @@ package zenith
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
-	"time"
-
-	"golang.org/x/time/rate"
 
 	"rollbook/adapters"
 	"rollbook/engine/session"
@@ -51,20 +46,10 @@ type Handler struct {
 	cfg     Config
 	gate    Gate
 	log     *slog.Logger
-	warning rate.Sometimes // bounds the log while the book or an issuer is away
-
-	// closing ends the waits that outlive a request: sockets, and the ends of sessions that linger.
-	closing context.Context
-	close   context.CancelFunc
-	work    sync.WaitGroup // a socket, or a lingering end that has begun
-
-	mu      sync.Mutex
-	stopped bool                        // guarded by mu: Shutdown has begun, nothing new starts
-	sockets int                         // guarded by mu: how many are open
-	held    map[session.SessionID]*held // guarded by mu: the sessions that are on sockets, or were until lately
-	ends    chan struct{}               // a slot for each lingering end that runs
-
-	retryEnd time.Duration // when the end of a session is asked for again after nobody could say what came of it
+	replies *adapters.Replies
+	outage  *adapters.Outage // of the book or of an issuer
+	sockets *adapters.Sockets
+	linger  *adapters.Linger
 }
 
 // New makes a handler with a valid configuration (see [Config.Validate]); it panics on an invalid one. Nothing runs
@@ -73,29 +58,33 @@ func New(cfg Config, gate Gate, log *slog.Logger) *Handler {
 	if err := cfg.Validate(); err != nil {
 		panic("zenith: New was given an invalid configuration: " + err.Error())
 	}
-	h := &Handler{
-		cfg: cfg.withDefaults(), gate: gate, log: log.With("adapter", "zenith"), warning: rate.Sometimes{Interval: time.Second},
-		held: make(map[session.SessionID]*held), ends: make(chan struct{}, 16), retryEnd: 5 * time.Second,
+	cfg = cfg.withDefaults()
+	log = log.With("adapter", "zenith")
+	sockets := adapters.NewSockets(cfg.MaxSockets)
+	return &Handler{
+		cfg: cfg, gate: gate, log: log, replies: adapters.NewReplies(session.Zenith), outage: adapters.NewOutage(log), sockets: sockets,
+		// A client that comes back presents the token, here or at another pod, which makes it another generation.
+		linger: adapters.NewLinger(adapters.LingerConfig{Gate: gate, Sockets: sockets, Timeout: cfg.CallTimeout, Now: cfg.Now, Log: log}),
 	}
-	h.closing, h.close = context.WithCancel(context.Background())
-	return h
 }
+
+// Metrics is what the handler counts.
+func (h *Handler) Metrics() *adapters.Replies { return h.replies }
 
 // ServeHTTP keeps a socket until it closes. Anything else gets a status and one line of text: 404 for another path,
 // 405 for another method, 426 for a call that asks for no socket, and what [Handler.handshake] says. It never redirects.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
-	header.Set("Cache-Control", "no-store") // RFC 9111, 5.2.2.5; OWASP ASVS 5.0, 14.3.2
-	header.Set("X-Content-Type-Options", "nosniff")
+	adapters.NeverStore(header)
 	switch {
 	case !strings.EqualFold(strings.TrimSuffix(r.URL.Path, "/"), "/Zenith"):
-		http.Error(w, "the sockets are at /Zenith", http.StatusNotFound)
+		h.refuse(w, classOther, "the sockets are at /Zenith", http.StatusNotFound)
 	case r.Method != http.MethodGet:
 		header.Set("Allow", http.MethodGet)
-		http.Error(w, "use GET", http.StatusMethodNotAllowed)
+		h.refuse(w, classOther, "use GET", http.StatusMethodNotAllowed)
 	case !strings.EqualFold(r.Header.Get("Upgrade"), "websocket"):
 		header.Set("Upgrade", "websocket")
-		http.Error(w, "only sockets are served here", http.StatusUpgradeRequired)
+		h.refuse(w, classOther, "only sockets are served here", http.StatusUpgradeRequired)
 	default:
 		h.handshake(w, r)
 	}
@@ -105,25 +94,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // without ending any. It returns when everything that the handler started has ended, or with ctx's error. New sockets
 // are refused from here on.
 func (h *Handler) Shutdown(ctx context.Context) error {
-	h.mu.Lock()
-	h.stopped = true
-	for _, e := range h.held {
-		if e.timer != nil {
-			e.timer.Stop()
-		}
-	}
-	h.mu.Unlock()
-	h.close()
-
-	done := make(chan struct{})
-	go func() {
-		h.work.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return errors.Join(errors.New("some sockets have not closed in time"), ctx.Err())
-	}
+	defer h.linger.Forget()
+	return h.sockets.Shutdown(ctx)
 }

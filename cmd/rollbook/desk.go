@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -67,8 +66,7 @@ func (d *desk) openDir(ctx context.Context, p place) error {
 	}
 	for deadline := time.Now().Add(startPatience); ; {
 		if url, ok := bus.FindRunning(dir); ok {
-			d.bus, err = bus.Connect(ctx, bus.ConnectConfig{
-				URL: url, Creds: filepath.Join(dir, "operator.nk"), Name: "rollbook operator", Log: d.log})
+			d.bus, err = p.connectRunning(ctx, url, dir, "rollbook operator", d.log)
 		} else if d.own, err = bus.StartEmbedded(bus.EmbeddedConfig{DataDir: dir, Log: d.log}); err == nil {
 			d.bus, err = d.own.Connect(ctx, "rollbook operator", d.log)
 			return err
@@ -116,7 +114,7 @@ func (d *desk) ready() error {
 	if d.own != nil {
 		d.writing, d.stop = context.WithCancelCause(context.Background())
 		for p := range bus.Partition(d.layout.Partitions) {
-			w := newWriter(d.bus, p, session.DefaultPolicies(), true, d.log, nil)
+			w := newWriter(d.bus, p, engine.Config{Policies: session.DefaultPolicies(), Alone: true, Log: d.log})
 			d.writers.Go(func() { d.stop(w.Run(d.writing)) })
 		}
 	}
@@ -178,16 +176,15 @@ func openStore(ctx context.Context, b *bus.Bus, policy directory.PasswordPolicy)
 	return directory.NewStore(kv, directory.StoreConfig{Policy: policy})
 }
 
-// newWriter makes the writer of a partition on this bus. metrics may be nil.
-func newWriter(b *bus.Bus, p bus.Partition, policies session.Policies, alone bool, log *slog.Logger, metrics *engine.Metrics) *engine.Writer {
-	return engine.New(engine.Config{
-		Partition: p, Book: b.Book(p), Snapshots: b.Book(p), Policies: policies, Alone: alone, Log: log, Metrics: metrics,
-		OpenIntake: func(ctx context.Context, incarnation int64, after uint64) (engine.Intake, error) {
-			intake, err := b.Intake(ctx, p, incarnation, after)
-			if err != nil {
-				return nil, err // and not a nil *bus.Intake in an interface that is not nil
-			}
-			return intake, nil
-		},
-	})
+// newWriter makes the writer of a partition on this bus; cfg says all but what the bus and the partition are.
+func newWriter(b *bus.Bus, p bus.Partition, cfg engine.Config) *engine.Writer {
+	cfg.Partition, cfg.Book, cfg.Snapshots = p, b.Book(p), b.Book(p)
+	cfg.OpenIntake = func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {
+		intake, err := b.Intake(ctx, p, epoch, incarnation, after)
+		if err != nil {
+			return nil, err // and not a nil *bus.Intake in an interface that is not nil
+		}
+		return intake, nil
+	}
+	return engine.New(cfg)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rollbook/adapters"
-	"rollbook/adapters/genesis"
 	"rollbook/adapters/nebula"
 	"rollbook/bus"
 	"rollbook/engine"
@@ -25,12 +25,24 @@ import (
 	"rollbook/projections/tokens"
 )
 
-// house is the service put together: every role, nothing running but the embedded bus and the open listeners. One login
-// goes venue -> gate -> bus -> writer -> bus -> follower -> tokens -> gate -> venue.
+// roles say what a process does.
+type roles struct {
+	writers bool // it has a writer for each partition, writing or standing by
+	venues  bool // it serves venues
+}
+
+var (
+	everything   = roles{writers: true, venues: true}
+	onlyWriters  = roles{writers: true}
+	onlyAdapters = roles{venues: true}
+)
+
+// house is the service put together, nothing running but the embedded bus and the open listeners. One login goes venue -> gate -> bus -> writer -> bus -> follower -> tokens -> gate -> venue.
 type house struct {
-	set *serveSettings
-	log *slog.Logger
-	dir string // the data directory; empty with a bus elsewhere
+	set   *serveSettings
+	roles roles
+	log   *slog.Logger
+	dir   string // the data directory; empty with a bus elsewhere
 
 	operationsAt net.Listener
 	doors        []*door      // the venues, venues.go
@@ -39,19 +51,21 @@ type house struct {
 	embedded *bus.Embedded // nil with a bus elsewhere
 	bus      *bus.Bus
 	layout   bus.Layout
-	submit   *bus.Submitter
 
-	writers   []*engine.Writer
+	writers   []*engine.Writer      // none in a process of adapters alone
 	snapshots []*engine.Snapshotter // one a writer
+	spread    *engine.Spread        // nil on an embedded bus
+
+	// Nil in a process of writers alone.
+	submit    *bus.Submitter
 	follower  *projections.Follower
 	sessions  *tokens.Index
 	resources *resources.Index
 	directory *directory.Directory
 	gate      *adapters.Gate
-	genesis   *genesis.Handler // made whether it is served or not
-	nebula    *nebula.Handler  // nil when it is not served
-	board     *signingBoard    // nil when Nebula is not served
-	key       [32]byte         // the deployment key
+	nebula    *nebula.Handler // nil when it is not served
+	board     *signingBoard   // nil when Nebula is not served
+	key       [32]byte        // the deployment key
 	demoKeys  map[session.Venue]shownKey
 
 	registry *prometheus.Registry
@@ -60,43 +74,64 @@ type house struct {
 }
 
 // buildHouse opens what has to be open before anything can run, in an order in which a mistake is noticed before it has
-// an effect: the ports, the directory and its lock, the book, the key. What it opened it closes when it fails.
-func buildHouse(ctx context.Context, set *serveSettings, dir string, log *slog.Logger) (h *house, err error) {
-	h = &house{set: set, log: log, dir: dir, registry: prometheus.NewRegistry(), traffic: newTraffic()}
-	defer func() {
-		if err != nil {
-			h.close()
-			h = nil
+// an effect: the ports, the directory and its lock, the book, the key. What it opened it closes when it fails. Without
+// house and error, ctx has ended first.
+func buildHouse(ctx context.Context, set *serveSettings, r roles, dir string, log *slog.Logger) (*house, error) {
+	h := &house{set: set, roles: r, log: log, dir: dir, registry: prometheus.NewRegistry(), traffic: newTraffic()}
+	err := h.open(ctx)
+	if err == nil && ctx.Err() == nil {
+		return h, nil
+	}
+	h.close()
+	if ctx.Err() != nil {
+		log.Info("stopped before it was ready")
+		return nil, nil
+	}
+	return nil, err
+}
+
+func (h *house) open(ctx context.Context) (err error) {
+	if h.operationsAt, err = listen("operations", h.set.address(portOperations), "--port-base"); err != nil {
+		return err
+	}
+	if h.roles.venues {
+		if err := h.openDoors(); err != nil {
+			return err
 		}
-	}()
-	if h.operationsAt, err = listen("operations", set.address(portOperations), "--port-base"); err != nil {
-		return
 	}
-	if err = h.openDoors(); err != nil {
-		return
-	}
-	if err = h.openBus(ctx); err != nil {
-		return
-	}
-	if err = durable(ctx, h.bus, set.AcceptLossWindow, log); err != nil {
-		return
-	}
-	if h.key, err = deploymentKey(set.DeploymentKeyFile, dir, log); err != nil {
-		return
+	if err := h.openBus(ctx); err != nil {
+		return err
 	}
 	if h.submit, err = h.bus.NewSubmitter(bus.SubmitterConfig{}); err != nil {
-		return
+		return err
+	}
+	h.status = &status{alone: h.embedded != nil}
+	if h.roles.writers {
+		if err := durable(ctx, h.bus, h.set.AcceptLossWindow, h.log); err != nil {
+			return err
+		}
+		h.furnishWriters()
+	}
+	if h.roles.venues {
+		if err := h.openVenues(ctx); err != nil {
+			return err
+		}
+	}
+	h.register()
+	return nil
+}
+
+// openVenues opens what the venues need of the bus, and makes what answers.
+func (h *house) openVenues(ctx context.Context) (err error) {
+	if h.key, err = deploymentKey(h.set.DeploymentKeyFile, h.dir, h.log); err != nil {
+		return err
 	}
 	kv, err := h.bus.Directory(ctx)
 	if err != nil {
-		return
+		return err
 	}
 	h.furnish(kv, h.key)
-	if err = h.furnishVenues(ctx, h.key); err != nil {
-		return
-	}
-	h.register()
-	return h, nil
+	return h.furnishVenues(ctx, h.key)
 }
 
 // openBus starts the embedded bus, or connects to one elsewhere, and opens the book. On a fresh embedded bus it creates
@@ -122,7 +157,7 @@ func (h *house) openBus(ctx context.Context) (err error) {
 	if err != nil {
 		return h.set.noBook(err)
 	}
-	return sameCount(h.set.Partitions, h.layout)
+	return h.set.agrees(h.layout)
 }
 
 func (h *house) startBus(ctx context.Context) error {
@@ -136,19 +171,22 @@ func (h *house) startBus(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := h.lockAndStart(ctx); err != nil {
+	secure, err := h.set.BusListenTLS.server(h.log)
+	if err != nil {
 		return err
 	}
-	var err error
+	if err := h.lockAndStart(ctx, secure); err != nil {
+		return err
+	}
 	h.bus, err = h.embedded.Connect(ctx, "rollbook", h.log)
 	return err
 }
 
 // lockAndStart starts the embedded bus. An operator's command that has the directory to itself is waited for, and the last
 // moments of a service that stops; one that runs is not.
-func (h *house) lockAndStart(ctx context.Context) (err error) {
+func (h *house) lockAndStart(ctx context.Context, secure *tls.Config) (err error) {
 	for deadline, told := time.Now().Add(startPatience), false; ; told = true {
-		h.embedded, err = bus.StartEmbedded(bus.EmbeddedConfig{DataDir: h.dir, Listen: h.set.BusListen, Log: h.log})
+		h.embedded, err = bus.StartEmbedded(bus.EmbeddedConfig{DataDir: h.dir, Listen: h.set.BusListen, TLS: secure, Log: h.log})
 		if !errors.Is(err, bus.ErrDataDirInUse) {
 			return err
 		}
@@ -166,19 +204,30 @@ func (h *house) lockAndStart(ctx context.Context) (err error) {
 	}
 }
 
-// furnish makes the parts; they start nothing.
-func (h *house) furnish(kv jetstream.KeyValue, key [32]byte) {
-	policies := h.set.policies()
+// furnishWriters makes a writer for each partition; they start nothing.
+func (h *house) furnishWriters() {
 	metrics := engine.NewMetrics()
 	h.registry.MustRegister(metrics)
-	h.sessions, h.resources = tokens.New(), resources.New()
-	var books []projections.Book
+	if h.embedded == nil {
+		h.spread = engine.NewSpread(h.bus, h.layout.Partitions)
+	}
+	leases := &engine.Leases{Length: h.set.podLease(), Pods: h.bus.Pods, Submit: h.submit.Submit}
 	for p := range bus.Partition(h.layout.Partitions) {
-		w := newWriter(h.bus, p, policies, h.embedded != nil, h.log, metrics)
+		w := newWriter(h.bus, p, engine.Config{Policies: h.set.policies(), Spread: h.spread, Leases: leases,
+			Alone: h.embedded != nil, Log: h.log, Metrics: metrics})
 		h.writers = append(h.writers, w)
 		h.snapshots = append(h.snapshots, engine.NewSnapshotter(engine.SnapshotterConfig{
 			Partition: p, Book: h.bus.Book(p), Snapshots: h.bus.Book(p), Writer: w,
 			Every: h.set.SnapshotEvents, Pause: h.set.SnapshotPause, Log: h.log, Metrics: metrics}))
+	}
+	h.status.writers = h.writers
+}
+
+// furnish makes the views and the gate; they start nothing.
+func (h *house) furnish(kv jetstream.KeyValue, key [32]byte) {
+	h.sessions, h.resources = tokens.New(), resources.New()
+	var books []projections.Book
+	for p := range bus.Partition(h.layout.Partitions) {
 		books = append(books, h.bus.Book(p))
 	}
 	h.follower = projections.NewFollower(projections.Config{
@@ -186,10 +235,11 @@ func (h *house) furnish(kv jetstream.KeyValue, key [32]byte) {
 	h.directory = directory.New(kv, directory.Config{DeploymentKey: key}, h.log)
 	h.gate = adapters.NewGate(adapters.Config{
 		Submit: h.submit, Directory: h.directory, Sessions: h.sessions, Resources: h.resources, Follower: h.follower,
-		Policies: policies, Partitions: h.layout.Partitions, DeploymentKey: key,
-		Checks: h.set.PasswordChecks, Queue: h.set.PasswordQueue, Log: h.log,
+		Policies: h.set.policies(), Partitions: h.layout.Partitions, DeploymentKey: key,
+		Announce: func(pod session.PodID) error { return h.bus.AnnouncePod(pod) },
+		Checks:   h.set.PasswordChecks, Queue: h.set.PasswordQueue, Log: h.log,
 	})
-	h.status = &status{writers: h.writers, alone: h.embedded != nil, follower: h.follower, directory: h.directory}
+	h.status.follower, h.status.directory = h.follower, h.directory
 }
 
 // close closes what buildHouse opened, in the reverse order; the listeners belong to their servers once those run, and

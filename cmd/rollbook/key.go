@@ -44,13 +44,18 @@ func makeKey(path string) error {
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	var key [32]byte
+	rand.Read(key[:])
+	return writeWhole(path, key[:])
+}
+
+// writeWhole puts data into path, mode 0600. A crash leaves the file as it was, or the new one.
+func writeWhole(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {
 		return err
 	}
-	var key [32]byte
-	rand.Read(key[:])
-	_, err = f.Write(key[:])
+	_, err = f.Write(data)
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
 	}

@@ -45,7 +45,7 @@ func (l *ledger) read(ctx context.Context, book *bus.Book) error {
 		state = session.NewState(session.DefaultPolicies())
 	}
 	l.states = append(l.states, state)
-	if err := l.resources.Restore(book.Partition(), 0, state); err != nil {
+	if err := l.resources.Restore(projections.Page{Partition: book.Partition(), Seq: from.Page}, state); err != nil {
 		return err
 	}
 	end, err := book.End(ctx)

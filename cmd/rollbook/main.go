@@ -1,7 +1,8 @@
 // Command rollbook runs the session service and is every operator's tool for it.
 //
 // The command line, the environment and the configuration file fill one struct (cli below, settings.go, configfile.go).
-// `serve` (serve.go) puts the service together (house.go) and runs it; `user`, `resource`, `session` and `token`
+// `serve` (serve.go) puts the service together (house.go) and runs it, `engine` and `adapters` (roles.go) a part of it on a
+// bus elsewhere, where `init` (init.go) has created the book; `user`, `resource`, `session` and `token`
 // open the same book through a desk (desk.go): over the local listener of the instance that runs on the data directory,
 // or, when none runs, with an embedded bus and a writer in their own process.
 //
@@ -9,7 +10,7 @@
 //   - Flags, files and environment are read here and nowhere else; components get documented structs.
 //   - A password is typed or comes by standard input, never as an argument, and is never printed.
 //   - Results go to standard output; logs, questions and errors go to standard error, an error as one sentence.
-//   - Only `serve` on an embedded bus creates a book, in a directory where there is none.
+//   - Only `serve` on an embedded bus creates a book by itself, in a directory where there is none; elsewhere `init` does.
 //   - What runs is started once, in one place, and joined in order before the process ends.
 //
 // It is large because a program's commands cannot be imported from elsewhere: each group is a file and knows no other.
@@ -51,12 +52,17 @@ type cli struct {
 	Config configFile  `help:"Read settings from this TOML file. An unknown key is an error. Empty: no file." placeholder:"FILE" env:"ROLLBOOK_CONFIG"`
 	Log    logSettings `embed:"" prefix:"log-"`
 
-	Serve    serveCommand     `cmd:"" help:"Run the service: all roles in this process."`
-	User     userCommands     `cmd:"" help:"Manage who may log in."`
-	Resource resourceCommands `cmd:"" help:"Manage what clients can ask for."`
-	Session  sessionCommands  `cmd:"" help:"See and end sessions."`
-	Token    tokenCommands    `cmd:"" help:"Make one-time tokens."`
-	Version  versionCommand   `cmd:"" help:"Print the version."`
+	Serve     serveCommand     `cmd:"" help:"Run the service: all roles in this process."`
+	Engine    engineCommand    `cmd:"" help:"Run writers alone, on a bus elsewhere."`
+	Adapters  adaptersCommand  `cmd:"" help:"Run venues alone, on a bus elsewhere."`
+	Init      initCommand      `cmd:"" help:"Create the book on a bus elsewhere, once."`
+	User      userCommands     `cmd:"" help:"Manage who may log in."`
+	Resource  resourceCommands `cmd:"" help:"Manage what clients can ask for."`
+	Session   sessionCommands  `cmd:"" help:"See and end sessions."`
+	Token     tokenCommands    `cmd:"" help:"Make one-time tokens."`
+	BusConfig busConfig        `cmd:"" help:"Print the configuration of a NATS server for the bus, with a user for each role."`
+	Doctor    doctorCommand    `cmd:"" help:"Say what is wrong with a set-up."`
+	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

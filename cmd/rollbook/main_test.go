@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"rollbook/journeys/portstest"
@@ -27,6 +29,8 @@ func TestMain(m *testing.M) {
 		"rollbook": main,
 		"call":     func() { os.Exit(call(os.Args[1:])) },
 		"exits":    func() { os.Exit(exits(os.Args[1:])) },
+		"retry":    func() { os.Exit(retry(os.Args[1:])) },
+		"bare":     func() { os.Exit(bare(os.Args[1:])) },
 		"late":     func() { os.Exit(late(os.Args[1:])) },
 	})
 }
@@ -36,8 +40,11 @@ func TestMain(m *testing.M) {
 //	exec call [-wait] [-until TEXT] [-H 'Name: value']... [-d BODY] URL   an HTTP call; the body on stdout, the status on stderr
 //	exec exits N COMMAND...                                 runs a command that must exit with N
 //	exec late URL FILE COMMAND...                           runs a command whose input is FILE, but only once URL answers 200
+//	exec retry N COMMAND...                                 the same, for 20 seconds until it does
+//	exec bare HOST:PORT DIR                                 a NATS server with JetStream and nothing on it
 //	take VARIABLE field.field                               a field of the JSON on stdout into the environment
 //	terminate                                               sends SIGTERM to what runs in the background
+//	certificate NAME                                        makes NAME.pem, which is its own authority, and NAME.key
 //	occupy PORT                                             has a port taken until the script ends
 //
 // $BASE is a port base whose ports are free, $OPERATIONS, $GENESIS, $TE, $ADVAUTH and $NEBULA are the addresses there; $BASE2 and so on are
@@ -64,8 +71,20 @@ func TestScripts(t *testing.T) {
 			env.Setenv("DATA", filepath.Join(env.WorkDir, "data"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"take": take, "occupy": occupy, "terminate": terminate},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"take": take, "occupy": occupy, "terminate": terminate, "certificate": certificateFor(t)},
 	})
+}
+
+// certificateFor makes a certificate for this machine that is its own authority, in NAME.pem, with its key in NAME.key.
+func certificateFor(t *testing.T) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 1 {
+			ts.Fatalf("usage: certificate NAME")
+		}
+		cert, key := issueCertificate(t, 1)
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]+".pem"), cert, 0o600))
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]+".key"), key, 0o600))
+	}
 }
 
 // occupy has a port of this machine taken until the script ends.
@@ -160,6 +179,27 @@ func callOnce(url string, header http.Header, body string) (int, string, error) 
 	return answer.StatusCode, string(text), err
 }
 
+// bare runs a server until a signal comes.
+func bare(args []string) int {
+	host, port, _ := net.SplitHostPort(args[0])
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return exitRefused
+	}
+	s, err := server.NewServer(&server.Options{ServerName: "bare", Host: host, Port: number, JetStream: true, StoreDir: args[1], SyncAlways: true, NoLog: true, NoSigs: true})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return exitFailed
+	}
+	s.Start()
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, os.Interrupt)
+	<-told
+	s.Shutdown()
+	s.WaitForShutdown()
+	return exitDone
+}
+
 // late runs a command whose standard input is a pipe, with nothing in it until the URL answers 200, and then a file.
 func late(args []string) int {
 	command := exec.Command(args[2], args[3:]...)
@@ -181,6 +221,22 @@ func late(args []string) int {
 		return exitFailed
 	}
 	return exitDone
+}
+
+// retry is exits for what takes a moment to be so. Only the last attempt's output is shown.
+func retry(args []string) int {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		command := exec.Command(args[1], args[2:]...)
+		out, err := command.CombinedOutput()
+		if code := command.ProcessState.ExitCode(); strconv.Itoa(code) == args[0] || time.Now().After(deadline) {
+			os.Stderr.Write(out)
+			if strconv.Itoa(code) != args[0] {
+				fmt.Fprintln(os.Stderr, "exit code", code, err)
+				return exitFailed
+			}
+			return exitDone
+		}
+	}
 }
 
 // exits runs a command and reports whether it exited with the code that stands first.

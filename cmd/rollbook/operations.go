@@ -18,9 +18,9 @@ import (
 // status is what the operations server asks of the parts.
 type status struct {
 	writers   []*engine.Writer
-	alone     bool // no other process writes: standing by is no role here
-	follower  *projections.Follower
-	directory *directory.Directory
+	alone     bool                  // no other process writes: standing by is no role here
+	follower  *projections.Follower // nil in a process of writers alone
+	directory *directory.Directory  // the same
 
 	phase atomic.Int32
 }
@@ -51,6 +51,11 @@ func (s *status) ready() report {
 		state, ok := s.role(i)
 		r.add("writer "+strconv.Itoa(i), state, ok)
 	}
+	phase := s.phase.Load()
+	if s.follower == nil {
+		r.add("process", [...]string{"waiting for the writers", "at work", "stopping"}[phase], phase == phaseServing)
+		return r
+	}
 	if err := s.follower.Fresh(); err != nil {
 		r.add("view of the book", err.Error(), false)
 	} else {
@@ -61,7 +66,6 @@ func (s *status) ready() report {
 	} else {
 		r.add("directory", "being read", false)
 	}
-	phase := s.phase.Load()
 	r.add("listeners", [...]string{"waiting for the parts", "serving", "stopping"}[phase], phase == phaseServing)
 	return r
 }
@@ -70,13 +74,17 @@ func (s *status) ready() report {
 func (s *status) role(partition int) (state string, ok bool) {
 	role := s.writers[partition].Role()
 	ok = role == engine.Writing || role == engine.StandingBy && !s.alone
-	return [...]string{engine.Starting: "starting", engine.StandingBy: "standing by", engine.Writing: "writing", engine.Failing: "cannot write"}[role], ok
+	return [...]string{engine.Starting: "reading the book", engine.StandingBy: "standing by", engine.Writing: "writing", engine.Failing: "cannot write"}[role], ok
 }
 
 // alive is about what only a new process mends. A part that ended takes the process with it, so what is left to see
 // here is a view that cannot go on.
 func (s *status) alive() report {
 	r := report{OK: true, Parts: map[string]part{}}
+	if s.follower == nil {
+		r.add("process", "running", true)
+		return r
+	}
 	for _, lag := range s.follower.Lags() {
 		state := "following"
 		if lag.Stuck {
@@ -113,9 +121,25 @@ func newOperations(s *status, registry *prometheus.Registry) http.Handler {
 
 // register puts what the parts count into the registry.
 func (h *house) register() {
-	h.registry.MustRegister(h.traffic.collectors()...)
 	h.registry.MustRegister(
-		h.genesis.Metrics(), h.follower, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_ready",
+			Help: "1 when the service is ready, as /readyz says."}, func() float64 {
+			if h.status.ready().OK {
+				return 1
+			}
+			return 0
+		}),
+	)
+	if !h.roles.venues {
+		return
+	}
+	h.registry.MustRegister(h.traffic.collectors()...)
+	for _, d := range h.doors {
+		h.registry.MustRegister(d.handler.Metrics())
+	}
+	h.registry.MustRegister(
+		h.follower,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_known_sessions",
 			Help: "Live sessions in this process's view of the book."}, func() float64 { return float64(h.sessions.Len()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_directory_users",
@@ -127,13 +151,6 @@ func (h *house) register() {
 			Help: "Users whose record in the directory cannot be read: their logins fail until it is mended."}, func() float64 {
 			_, unreadable := h.directory.Counts()
 			return float64(unreadable)
-		}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_ready",
-			Help: "1 when the service is ready, as /readyz says."}, func() float64 {
-			if h.status.ready().OK {
-				return 1
-			}
-			return 0
 		}),
 	)
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	neturl "net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"rollbook/bus"
 )
@@ -14,14 +16,21 @@ import (
 // What this program adds to a data directory; the rest is the embedded bus's own.
 const (
 	fileDeploymentKey = "deployment.key"
-	fileDemo          = "demo" // its presence says that the directory was made by `serve --demo`
+	fileOperatorKey   = "operator.nk" // the embedded bus's
+	fileDemo          = "demo"        // its presence says that the directory was made by `serve --demo`
 )
 
 // place says where the book is: in a data directory, with an embedded bus, or on a bus elsewhere.
 type place struct {
-	Data  string `help:"The data directory: the embedded bus, its keys, the deployment key. Empty: $XDG_STATE_HOME/rollbook, or ~/.local/state/rollbook." placeholder:"DIR" type:"path" default:"" env:"ROLLBOOK_DATA"`
-	Bus   string `help:"The URL of a NATS server to use in place of the embedded one, such as nats://host:4222; several separated by commas. Empty: embedded." placeholder:"URL" env:"ROLLBOOK_BUS"`
-	Creds string `help:"With --bus: the file with the credentials, a .creds file or an nkey seed. Empty: none." placeholder:"FILE" type:"path" default:"" env:"ROLLBOOK_CREDS"`
+	Data   string `help:"The data directory: the embedded bus, its keys, the deployment key. Empty: $XDG_STATE_HOME/rollbook, or ~/.local/state/rollbook." placeholder:"DIR" type:"path" default:"" env:"ROLLBOOK_DATA"`
+	Bus    string `help:"The URL of a NATS server to use in place of the embedded one, such as nats://host:4222; several separated by commas. Empty: embedded." placeholder:"URL" env:"ROLLBOOK_BUS"`
+	Creds  string `help:"With --bus: the file with the credentials, a .creds file or an nkey seed. Empty: none." placeholder:"FILE" type:"path" default:"" env:"ROLLBOOK_CREDS"`
+	BusTLS busTLS `embed:"" prefix:"bus-tls-"`
+}
+
+// keyFile says where the deployment key is.
+type keyFile struct {
+	DeploymentKeyFile string `help:"The file with the deployment key, 32 bytes or 64 hexadecimal digits, the same for all pods; required with --bus. Empty: deployment.key in the data directory, made once." placeholder:"FILE" type:"path" default:"" env:"ROLLBOOK_DEPLOYMENT_KEY_FILE"`
 }
 
 // dir is the data directory.
@@ -47,7 +56,7 @@ func (p place) check() error {
 	case p.Bus == "" && p.Creds != "":
 		return refuse("usage", "--creds is for --bus: the embedded bus keeps its own keys")
 	}
-	return nil
+	return p.BusTLS.check()
 }
 
 // expectBook refuses, without opening anything, a place where there can be no book.
@@ -64,7 +73,33 @@ func (p place) expectBook() error {
 
 // connect reaches the bus of --bus.
 func (p place) connect(ctx context.Context, name string, log *slog.Logger) (*bus.Bus, error) {
-	return bus.Connect(ctx, bus.ConnectConfig{URL: p.Bus, Creds: p.Creds, Name: name, Log: log})
+	return inOneWord(bus.Connect(ctx, bus.ConnectConfig{URL: p.Bus, Creds: p.Creds, TLS: p.BusTLS.client(), Name: name, Log: log}))
+}
+
+// connectRunning reaches the bus of the instance that runs on a data directory, on this machine.
+func (p place) connectRunning(ctx context.Context, url, dir, name string, log *slog.Logger) (*bus.Bus, error) {
+	secure := p.BusTLS.client()
+	secure.SameMachine = true
+	return inOneWord(bus.Connect(ctx, bus.ConnectConfig{URL: url, Creds: filepath.Join(dir, fileOperatorKey), TLS: secure, Name: name, Log: log}))
+}
+
+// inOneWord makes what only a setting mends a refusal.
+func inOneWord(b *bus.Bus, err error) (*bus.Bus, error) {
+	if errors.Is(err, bus.ErrTLS) {
+		return nil, refuse("tls", "%w", err)
+	}
+	return b, err
+}
+
+// shown is --bus without the password that may stand in it.
+func (p place) shown() string {
+	servers := strings.Split(p.Bus, ",")
+	for i, server := range servers {
+		if at, err := neturl.Parse(server); err == nil {
+			servers[i] = at.Redacted()
+		}
+	}
+	return strings.Join(servers, ",")
 }
 
 // noBook turns "nothing has been created there" into what to do about it.
@@ -73,7 +108,7 @@ func (p place) noBook(err error) error {
 		return err
 	}
 	if p.Bus != "" {
-		return refuse("not_created", "there is no book on %s: this version creates books on an embedded bus alone, so check the URL", p.Bus)
+		return refuse("not_created", "there is no book on %s: check --bus, or create one with: rollbook init --bus %[1]s", p.shown())
 	}
 	dir, _ := p.dir()
 	return refuse("not_created", "there is no book in %s: check --data, or create one with: rollbook serve --data %s", dir, dir)
@@ -97,15 +132,6 @@ func durable(ctx context.Context, b *bus.Bus, accepted bool, log *slog.Logger) e
 	}
 	return refuse("not_durable", "%w: run the servers with sync_interval: always and let this account ask them, "+
 		"or accept the loss with --accept-loss-window", err)
-}
-
-// sameCount refuses a partition count that is not the stored one; zero asks nothing.
-func sameCount(want int, stored bus.Layout) error {
-	if want != 0 && want != stored.Partitions {
-		return refuse("partitions", "the book has %d partitions and --partitions says %d: the count is fixed when a book is created",
-			stored.Partitions, want)
-	}
-	return nil
 }
 
 // marked reports whether a directory was made by `serve --demo`.

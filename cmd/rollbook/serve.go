@@ -28,7 +28,7 @@ writer, the views and the bus stop. A second signal ends the process at once; no
 
 // Run serves until a signal comes or a part fails.
 func (c *serveCommand) Run(ctx context.Context, app *cli) error {
-	if err := c.check(); err != nil {
+	if err := c.check(everything); err != nil {
 		return err
 	}
 	usual := slog.LevelInfo
@@ -36,8 +36,8 @@ func (c *serveCommand) Run(ctx context.Context, app *cli) error {
 		usual = slog.LevelWarn // the screen is to be read
 	}
 	log := app.Log.logger(os.Stderr, usual)
-	if !loopback(c.Host) && !c.Demo && !c.TLS.on() {
-		log.Warn("passwords and tokens travel in the clear: let other machines in only with --tls-cert, or through a proxy with TLS", "host", c.Host)
+	if !c.Demo {
+		c.warnInTheClear(log)
 	}
 	if c.busLeaves() {
 		log.Warn("the bus is open to other machines, in the clear: whoever has a key file of the data directory can use it from there",
@@ -48,22 +48,15 @@ func (c *serveCommand) Run(ctx context.Context, app *cli) error {
 		return err
 	}
 	defer cleanup(log)
-	h, err := buildHouse(ctx, &c.serveSettings, dir, log)
-	if ctx.Err() != nil {
-		log.Info("stopped before it was ready")
-		if err == nil {
-			h.close()
-		}
-		return nil
-	}
-	if err != nil {
+	h, err := buildHouse(ctx, &c.serveSettings, everything, dir, log)
+	if err != nil || h == nil {
 		return err
 	}
 	defer h.close()
 	if c.Demo {
 		return h.run(ctx, h.furnishDemo, func() error { return h.showDemo(c.Data != "") })
 	}
-	return h.run(ctx, func(context.Context) error { return nil }, h.announce)
+	return h.run(ctx, nil, h.announce)
 }
 
 // directory finds the data directory, and with --demo makes or checks it. cleanup removes what is only for this run.
@@ -106,11 +99,17 @@ func (c *serveCommand) directory() (dir string, cleanup func(*slog.Logger), err 
 
 // announce says in the log that the service is ready, and how to go on when it is new.
 func (h *house) announce() error {
-	at := []any{"operations", url(h.operationsAt), "dir", h.dir}
+	at := []any{"operations", url(h.operationsAt)}
+	if h.dir != "" {
+		at = append(at, "dir", h.dir)
+	}
 	for _, d := range h.doors {
 		at = append(at, d.venue.String(), h.doorURL(d, "http"))
 	}
 	h.log.Info("ready", at...)
+	if !h.roles.venues {
+		return nil
+	}
 	if users, _ := h.directory.Counts(); users > 0 {
 		return nil
 	}
@@ -152,32 +151,21 @@ func (s *stage) stop() {
 }
 
 // run runs all parts until ctx ends or one fails, and stops them in order: first what lets requests in, last what they
-// need. prepare is called when all parts but the venues do their work, ready when those are served too.
+// need. prepare, unless nil, is called when all parts but the venues do their work, ready when those are served too.
 func (h *house) run(ctx context.Context, prepare func(context.Context) error, ready func() error) error {
 	g, failing := errgroup.WithContext(ctx)
 	operations, venues := h.servers()
 	atOperations := begin(ctx, g, "operations", operations.Run)
-	following := begin(ctx, g, "follow the book", h.follower.Run)
-	reading := begin(ctx, g, "read the directory", h.directory.Run)
-	noting := begin(ctx, g, "the gate", h.gate.Run)
-	order := []*stage{noting} // in which they stop: the gate's notes of use need the writers
-	for _, s := range h.snapshots {
-		order = append(order, begin(ctx, g, "the snapshots", s.Run))
-	}
-	for _, w := range h.writers {
-		order = append(order, begin(ctx, g, "the writer", w.Run))
-	}
-	order = append(order, reading, following, atOperations)
-	if h.nebula != nil {
-		order = append([]*stage{begin(ctx, g, "Nebula's keys", h.nebula.Run)}, order...)
-	}
+	order := h.begin(ctx, g) // in which they stop
 
 	err := h.awaitReady(failing)
-	if err == nil {
+	if err == nil && prepare != nil {
 		err = prepare(failing)
 	}
 	if err == nil {
-		order = append([]*stage{begin(ctx, g, "the venues", serveTogether(venues))}, order...)
+		if h.roles.venues {
+			order = append([]*stage{begin(ctx, g, "the venues", serveTogether(venues))}, order...)
+		}
 		h.status.phase.Store(phaseServing)
 		err = ready()
 	}
@@ -186,7 +174,7 @@ func (h *house) run(ctx context.Context, prepare func(context.Context) error, re
 	}
 	h.log.Info("stopping")
 	h.status.phase.Store(phaseStopping)
-	for _, s := range order {
+	for _, s := range append(order, atOperations) {
 		s.stop()
 	}
 	if failed := g.Wait(); failed != nil {
@@ -198,8 +186,31 @@ func (h *house) run(ctx context.Context, prepare func(context.Context) error, re
 	return err
 }
 
-// awaitReady returns when every part can do its work: the writers write, the view includes all that the book held at
-// the start, the directory has been read, tokens can be signed.
+// begin runs the parts that this process has, but for what listens, and gives them in the order in which they stop: the
+// gate's notes of use need the writers, and the writers' neighbours are told last that the process goes.
+func (h *house) begin(ctx context.Context, g *errgroup.Group) (order []*stage) {
+	var views []*stage
+	if h.roles.venues {
+		views = append(views, begin(ctx, g, "read the directory", h.directory.Run), begin(ctx, g, "follow the book", h.follower.Run))
+		if h.nebula != nil {
+			order = append(order, begin(ctx, g, "Nebula's keys", h.nebula.Run))
+		}
+		order = append(order, begin(ctx, g, "the gate", h.gate.Run))
+	}
+	if h.spread != nil {
+		views = append([]*stage{begin(ctx, g, "share the partitions", h.spread.Run)}, views...)
+	}
+	for _, s := range h.snapshots {
+		order = append(order, begin(ctx, g, "the snapshots", s.Run))
+	}
+	for _, w := range h.writers {
+		order = append(order, begin(ctx, g, "the writer", w.Run))
+	}
+	return append(order, views...)
+}
+
+// awaitReady returns when every part can do its work: the writers write or could, the view includes all that the book
+// held at the start, the directory has been read, tokens can be signed.
 func (h *house) awaitReady(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -213,6 +224,9 @@ func (h *house) awaitReady(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+	if !h.roles.venues {
+		return nil
 	}
 	// A barrier gives up after some seconds; a long book takes longer to read.
 	for {

@@ -62,12 +62,17 @@ func TestDefaultsAreTheDomainsOwn(t *testing.T) {
 	if _, err := parserOf(t, &c).Parse([]string{"serve"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Serve.check(); err != nil {
+	if err := c.Serve.check(everything); err != nil {
 		t.Fatal(err)
 	}
 	got, want := c.Serve.policies(), session.DefaultPolicies()
-	if got.Lockout != want.Lockout || got.Venues[session.Genesis] != want.Venues[session.Genesis] {
-		t.Errorf("policies:\n%+v\nnot\n%+v", got, want)
+	if got.Lockout != want.Lockout {
+		t.Errorf("lock-out:\n%+v\nnot\n%+v", got.Lockout, want.Lockout)
+	}
+	for venue, policy := range want.Venues {
+		if got.Venues[venue] != policy {
+			t.Errorf("%s:\n%+v\nnot\n%+v", venue, got.Venues[venue], policy)
+		}
 	}
 	mine, theirs := c.Serve.genesisConfig(), genesis.DefaultConfig()
 	mine.Product, theirs.Product = nil, nil

@@ -26,7 +26,8 @@ type tokenIssue struct {
 // Help is shown by `token issue --help`.
 func (tokenIssue) Help() string {
 	return `The token is printed once, alone on its line. Whoever has it can redeem it, which tells them that the user is logged
-in: at TraderEvolution by POST /external/token/verify.`
+in: at TraderEvolution by POST /external/token/verify. One user may have
+so many open at a venue (--te-one-time-tokens): one more takes the place of the oldest, which is void from then on.`
 }
 
 // issuedToken is a one-time token as it is printed.
@@ -35,6 +36,7 @@ type issuedToken struct {
 	User    session.UserID `json:"user"`
 	Venue   string         `json:"venue"`
 	Session string         `json:"session,omitempty"`
+	Until   time.Time      `json:"until"` // redeemed at this instant or later, it is not valid
 }
 
 // Run has the book know the token's hash, and prints the token.
@@ -69,6 +71,7 @@ func (c *tokenIssue) Run(ctx context.Context, app *cli) error {
 		if err != nil {
 			return err
 		}
+		issued.Until = reply.Until.Time()
 		if c.JSON {
 			return printJSON(os.Stdout, issued)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"rollbook/adapters"
 	"rollbook/adapters/advauth"
 	"rollbook/adapters/genesis"
 	"rollbook/adapters/nebula"
@@ -33,7 +34,10 @@ type door struct {
 	title   string // as people write it
 	above   uint16 // its port's distance from the port base
 	at      net.Listener
-	handler http.Handler
+	handler interface { // nil before [house.furnishVenues]
+		http.Handler
+		Metrics() *adapters.Replies
+	}
 	route   func(path string) string        // the class of a path: one of a few, for the metrics
 	sockets func(ctx context.Context) error // closes the sockets; nil: there are none
 }
@@ -73,11 +77,11 @@ func (h *house) openDoors() (err error) {
 
 // furnishVenues makes what answers behind the doors; it starts nothing.
 func (h *house) furnishVenues(ctx context.Context, key [32]byte) error {
-	h.genesis = genesis.New(h.set.genesisConfig(), h.gate, h.log)
 	for _, d := range h.doors {
 		switch d.venue {
 		case session.Genesis:
-			d.handler, d.sockets = h.genesis, h.genesis.Shutdown
+			handler := genesis.New(h.set.genesisConfig(), h.gate, h.log)
+			d.handler, d.sockets = handler, handler.Shutdown
 		case session.TraderEvolution:
 			d.handler = traderevolution.New(h.set.teConfig(), h.gate, h.log)
 		case session.AdvAuth:

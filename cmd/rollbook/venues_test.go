@@ -35,7 +35,7 @@ func startDemo(t *testing.T, args ...string) *house {
 	if _, err := parserOf(t, &c).Parse(append([]string{"serve", "--demo", "--port-base", "0", "--data", t.TempDir()}, args...)); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Serve.check(); err != nil {
+	if err := c.Serve.check(everything); err != nil {
 		t.Fatal(err)
 	}
 	dir, _, err := c.Serve.directory()
@@ -43,7 +43,7 @@ func startDemo(t *testing.T, args ...string) *house {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	h, err := buildHouse(ctx, &c.Serve.serveSettings, dir, slog.New(slog.DiscardHandler))
+	h, err := buildHouse(ctx, &c.Serve.serveSettings, everything, dir, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func TestIssuers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Serve.check(); err != nil {
+	if err := c.Serve.check(everything); err != nil {
 		t.Fatal(err)
 	}
 	issuers, err := c.Serve.zenithIssuers()

@@ -29,38 +29,47 @@ type venueSettings struct {
 	Nebula  nebulaSettings  `embed:"" prefix:"nebula-"`
 }
 
-// teSettings are [traderevolution.Config]. How long its tokens live is asked of the service: PATCH /connectors/settings.
+// teSettings are [traderevolution.Config], and its policy. How long its tokens live can be changed while it runs: PATCH
+// /connectors/settings.
 type teSettings struct {
 	BasePath       string `help:"Where TraderEvolution's clients expect the API; it is served below / as well." default:"/proftrading/rest" placeholder:"PATH" env:"ROLLBOOK_TE_BASE_PATH"`
 	StandardStatus bool   `help:"Give refusals the HTTP status that RFC 9110 has for them. Default: no, only those of the vendor's list." env:"ROLLBOOK_TE_STANDARD_STATUS"`
 	CallRate       int    `help:"How many calls a second are taken from one address. Behind a proxy all clients have its address: turn this off there. 0: 200. Negative: no limit." default:"200" placeholder:"N" env:"ROLLBOOK_TE_CALL_RATE"`
+
+	tePolicy `embed:""`
 }
 
-// advAuthSettings are [advauth.Config].
+// advAuthSettings are [advauth.Config], and its policy.
 type advAuthSettings struct {
 	Profile           string `help:"What the answer to a challenge is: hmac, or desfire for device clients. One for all clients." enum:"hmac,desfire" default:"hmac" env:"ROLLBOOK_ADVAUTH_PROFILE"`
 	DisableAdvAuth    bool   `help:"Disable login/advAuthInit and login/advAuth. Default: no." env:"ROLLBOOK_ADVAUTH_DISABLE_ADV_AUTH"`
 	DisablePlainLogin bool   `help:"Disable the login with the API key itself. Default: no." env:"ROLLBOOK_ADVAUTH_DISABLE_PLAIN_LOGIN"`
 	ExpireDate        string `help:"How replies carry ExpireDate: none, iso, or microsoft for /Date(...)/." enum:"none,iso,microsoft" default:"none" env:"ROLLBOOK_ADVAUTH_EXPIRE_DATE"`
 	LoginRate         int    `help:"How many logins a second this process takes to the book. 0: 2000." default:"2000" placeholder:"N" env:"ROLLBOOK_ADVAUTH_LOGIN_RATE"`
+
+	advAuthPolicy `embed:""`
 }
 
-// zenithSettings are [zenith.Config].
+// zenithSettings are [zenith.Config], and its policy.
 type zenithSettings struct {
 	EchoTopic      bool          `help:"Answer AuthCode under the topic AuthCode. Default: no, under Identify, as the venue's sample does." env:"ROLLBOOK_ZENITH_ECHO_TOPIC"`
 	SayRejected    bool          `help:"Refuse with Rejected, which the vendor's client looks for, in place of the documented Reject. Default: no." env:"ROLLBOOK_ZENITH_SAY_REJECTED"`
 	TradingOverTLS bool          `name:"trading-over-tls" help:"Grant the trading scopes only over TLS that ends in this process. Default: no." env:"ROLLBOOK_ZENITH_TRADING_OVER_TLS"`
 	Linger         time.Duration `help:"How long a session outlives the socket it was on, so that its client can come back. 0: it ends with the socket. Negative: for ever." default:"2m" placeholder:"TIME" env:"ROLLBOOK_ZENITH_LINGER"`
 	Issuers        []string      `help:"OpenID Connect issuers that vouch for users: each a URL and words after it, provider=NAME client=ID and alias=NAME or by-email, and where they apply secret-file=FILE redirect=URL max-age=TIME reusable. Several are separated by semicolons. Empty: none." sep:";" placeholder:"ISSUER" env:"ROLLBOOK_ZENITH_ISSUERS"`
+
+	zenithPolicy `embed:""`
 }
 
-// nebulaSettings are [nebula.Config].
+// nebulaSettings are [nebula.Config], and its policy.
 type nebulaSettings struct {
 	Issuer     string   `help:"The claim iss of the tokens: the address at which clients reach the service, with a slash at the end. The same for all pods." default:"https://nebula.rollbook.example/" placeholder:"URL" env:"ROLLBOOK_NEBULA_ISSUER"`
 	Audience   string   `help:"The claim aud of the tokens. The same for all pods." default:"exberry-trading" placeholder:"NAME" env:"ROLLBOOK_NEBULA_AUDIENCE"`
 	ExchangeID int64    `name:"exchange-id" help:"The claim exchangeId of the tokens. 0: 1." default:"1" placeholder:"N" env:"ROLLBOOK_NEBULA_EXCHANGE_ID"`
 	MpID       int64    `name:"mp-id" help:"The claim mpId of the tokens. 0: 1." default:"1" placeholder:"N" env:"ROLLBOOK_NEBULA_MP_ID"`
 	Issuers    []string `help:"Issuers whose tokens createSession accepts beside our own: each a URL and words after it, audience=NAME and alias=NAME or by-email. Several are separated by semicolons. Empty: none." sep:";" placeholder:"ISSUER" env:"ROLLBOOK_NEBULA_ISSUERS"`
+
+	nebulaPolicy `embed:""`
 }
 
 // served are the venues that are on, as the command line orders them.

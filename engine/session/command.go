@@ -30,6 +30,7 @@ const (
 	VerbDefineResource   Verb = "define-resource"
 	VerbRemoveResource   Verb = "remove-resource"
 	VerbSetLifetimes     Verb = "set-lifetimes"
+	VerbPodLost          Verb = "pod-lost"
 )
 
 // newCommand makes an empty command of the verb, or nil for an unknown verb.
@@ -65,6 +66,8 @@ func newCommand(verb Verb) Command {
 		return &RemoveResource{}
 	case VerbSetLifetimes:
 		return &SetLifetimes{}
+	case VerbPodLost:
+		return &PodLost{}
 	}
 	return nil // VerbExpire never travels: it is the writer's own
 }
@@ -93,6 +96,7 @@ type Login struct {
 	Scopes     []string
 	Nonce      TokenHash // when set: what the client answered to, good for one accepted login
 	Until      Instant   // when set: the session ends by then, because what it was opened with does
+	Pod        PodID     // that the client is on; kept of a bound session
 }
 
 // Refresh asks for new tokens. Where the venue rotates, Refresh is the successor that the pod derived from Presented,
@@ -105,6 +109,7 @@ type Refresh struct {
 	Handle    Handle
 	Access    TokenHash
 	Refresh   TokenHash
+	Pod       PodID // that the client is on; kept of a bound session
 }
 
 // Logout asks to end a session. It is idempotent.
@@ -122,11 +127,16 @@ type Verify struct {
 	Token TokenHash
 }
 
-// Touch records that a session is in use, which moves its idle deadlines.
+// Touch records that a session is in use, which moves its idle deadlines, and to which pod its client has come.
 type Touch struct {
 	User    UserID
 	Session SessionID
+	Pod     PodID // kept of a bound session
 }
+
+// PodLost ends the bound sessions whose clients were on a pod that has not been heard of for the time of its lease,
+// [MaxExpired] of them at a time: it is repeated until its reply counts none. It goes to every partition.
+type PodLost struct{ Pod PodID }
 
 // Expire ends sessions whose deadline has passed. The writer gives it to itself; it never travels.
 type Expire struct{}
@@ -204,6 +214,7 @@ func (*ChangeCredential) Verb() Verb { return VerbChangeCredential }
 func (*DefineResource) Verb() Verb   { return VerbDefineResource }
 func (*RemoveResource) Verb() Verb   { return VerbRemoveResource }
 func (*SetLifetimes) Verb() Verb     { return VerbSetLifetimes }
+func (*PodLost) Verb() Verb          { return VerbPodLost }
 
 func (x *Login) fields(c *coder) {
 	text(c, &x.User)
@@ -218,6 +229,7 @@ func (x *Login) fields(c *coder) {
 	texts(c, &x.Scopes)
 	c.hash(&x.Nonce)
 	c.instant(&x.Until)
+	c.id((*[16]byte)(&x.Pod))
 }
 
 func (x *Refresh) fields(c *coder) {
@@ -228,6 +240,7 @@ func (x *Refresh) fields(c *coder) {
 	c.id((*[16]byte)(&x.Handle))
 	c.hash(&x.Access)
 	c.hash(&x.Refresh)
+	c.id((*[16]byte)(&x.Pod))
 }
 
 func (x *Logout) fields(c *coder) {
@@ -246,7 +259,10 @@ func (x *Verify) fields(c *coder) {
 func (x *Touch) fields(c *coder) {
 	text(c, &x.User)
 	c.id((*[16]byte)(&x.Session))
+	c.id((*[16]byte)(&x.Pod))
 }
+
+func (x *PodLost) fields(c *coder) { c.id((*[16]byte)(&x.Pod)) }
 
 func (*Expire) fields(*coder) {}
 

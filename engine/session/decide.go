@@ -1,6 +1,11 @@
 package session
 
-// MaxExpired bounds how many sessions one Expire ends, so that its events fit a page.
+import (
+	"bytes"
+	"slices"
+)
+
+// MaxExpired bounds how many sessions one Expire or PodLost ends, so that its events fit a page.
 const MaxExpired = 1000
 
 // Decide answers a command at the time now: with events, which the writer appends and then applies, or with a reply
@@ -42,6 +47,8 @@ func (s *State) Decide(cmd Command, now Instant) ([]Event, Reply) {
 		return s.decideRemove(c, now)
 	case *SetLifetimes:
 		return s.decideLifetimes(c, now)
+	case *PodLost:
+		return s.decidePodLost(c, now)
 	}
 	return refuse(InvalidCommand)
 }
@@ -132,6 +139,9 @@ func (s *State) startSession(c *Login, policy Policy, u *user, live []*live, now
 		Failed: u.failures, Rejected: u.rejected, PreviousLogin: u.lastLogin, Scopes: c.Scopes,
 		Nonce: c.Nonce,
 	}
+	if c.Bound {
+		started.Pod = c.Pod
+	}
 	if policy.AccessLifetime > 0 {
 		started.AccessUntil = now.Add(policy.AccessLifetime)
 	}
@@ -176,12 +186,18 @@ func (s *State) decideRefresh(c *Refresh, now Instant) ([]Event, Reply) {
 		}
 		return nil, Reply{Session: l.Session, Repeated: true}
 	}
+	switch {
+	case Seeded("grace to any generation"):
+		return nil, Reply{Session: l.Session, Repeated: true}
+	case Seeded("reuse is not punished"):
+		return refuse(ReusedToken)
+	}
 	return []Event{&SessionEnded{Header: Header{now, l.User}, Session: l.ID, Reason: Reused}}, Reply{}
 }
 
 func (l *live) renewal(c *Refresh, policy Policy, now Instant) *SessionRefreshed {
 	e := &SessionRefreshed{Header: Header{now, l.User}, Session: l.ID, Generation: l.Generation + 1,
-		Handle: c.Handle, Access: c.Access}
+		Handle: c.Handle, Access: c.Access, Pod: l.moved(c.Pod)}
 	if policy.AccessLifetime > 0 {
 		e.AccessUntil = now.Add(policy.AccessLifetime)
 	}
@@ -209,6 +225,8 @@ func (s *State) decideLogout(c *Logout, now Instant) ([]Event, Reply) {
 		return refuse(UnknownSession)
 	case c.Generation != 0 && c.Generation != l.Generation:
 		return refuse(Superseded)
+	case Seeded("logout is not written"):
+		return nil, Reply{Session: Session{ID: c.Session, User: c.User}}
 	}
 	return []Event{&SessionEnded{Header: Header{now, l.User}, Session: l.ID, Reason: c.Reason}}, Reply{}
 }
@@ -220,10 +238,37 @@ func (s *State) decideTouch(c *Touch, now Instant) ([]Event, Reply) {
 		return refuse(UnknownSession)
 	case now >= l.AccessDeadline():
 		return refuse(ExpiredToken) // the use was in time, its record is not: the book's clock decides
-	case now == l.LastActive:
+	case now == l.LastActive && l.moved(c.Pod) == (PodID{}):
 		return nil, Reply{Session: l.Session}
 	}
-	return []Event{&SessionTouched{Header: Header{now, l.User}, Session: l.ID}}, Reply{}
+	return []Event{&SessionTouched{Header: Header{now, l.User}, Session: l.ID, Pod: l.moved(c.Pod)}}, Reply{}
+}
+
+// moved is the pod that a bound session's client has come to; zero when it is where it was.
+func (l *live) moved(to PodID) PodID {
+	if !l.Bound || to == l.Pod {
+		return PodID{}
+	}
+	return to
+}
+
+// decidePodLost ends what the pod leaves behind. It looks at all sessions: pods seldom die.
+func (s *State) decidePodLost(c *PodLost, now Instant) ([]Event, Reply) {
+	if c.Pod == (PodID{}) {
+		return refuse(InvalidCommand)
+	}
+	var left []*live
+	for _, l := range s.sessions {
+		if l.Bound && l.Pod == c.Pod {
+			left = append(left, l)
+		}
+	}
+	slices.SortFunc(left, func(a, b *live) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	var events []Event
+	for _, l := range left[:min(len(left), MaxExpired)] {
+		events = append(events, &SessionEnded{Header: Header{now, l.User}, Session: l.ID, Reason: PodGone})
+	}
+	return events, Reply{}
 }
 
 func (s *State) decideExpire(now Instant) ([]Event, Reply) {
@@ -232,50 +277,6 @@ func (s *State) decideExpire(now Instant) ([]Event, Reply) {
 		events = append(events, &SessionEnded{Header: Header{now, l.User}, Session: l.ID, Reason: Expired})
 	}
 	return events, Reply{}
-}
-
-// decideVerify redeems a one-time token. Unknown, expired and used are one answer.
-func (s *State) decideVerify(c *Verify, now Instant) ([]Event, Reply) {
-	t := s.oneTime[c.Token]
-	if t == nil || t.user != c.User || t.venue != c.Venue || now >= t.until {
-		return refuse(InvalidToken)
-	}
-	if t.session != (SessionID{}) {
-		if l := s.sessions[t.session]; l == nil || now >= l.Deadline() {
-			return refuse(InvalidToken)
-		}
-	}
-	if u := s.users[t.user]; u == nil || !u.registered || u.disabled {
-		return refuse(InvalidToken)
-	}
-	return []Event{&OneTimeRedeemed{Header: Header{now, t.user}, Venue: t.venue, Token: c.Token}}, Reply{}
-}
-
-func (s *State) decideIssue(c *IssueOneTime, now Instant) ([]Event, Reply) {
-	policy, known := s.policy(c.Venue)
-	if !known || c.Token == (TokenHash{}) || c.Lifetime < 0 || c.Lifetime > MaxOneTime {
-		return refuse(InvalidCommand)
-	}
-	u := s.users[c.User]
-	switch {
-	case u == nil || !u.registered:
-		return refuse(UnknownUser)
-	case u.disabled:
-		return refuse(Disabled)
-	case s.oneTime[c.Token] != nil:
-		return refuse(AlreadyExists)
-	}
-	if c.Session != (SessionID{}) {
-		if l := s.sessions[c.Session]; l == nil || l.User != c.User || now >= l.Deadline() {
-			return refuse(UnknownSession)
-		}
-	}
-	lifetime := policy.OneTimeLifetime
-	if c.Lifetime > 0 {
-		lifetime = c.Lifetime
-	}
-	return []Event{&OneTimeIssued{Header: Header{now, c.User}, Venue: c.Venue, Session: c.Session, Token: c.Token,
-		Until: now.Add(lifetime)}}, Reply{}
 }
 
 func refuse(r Refusal) ([]Event, Reply) { return nil, Reply{Refusal: r} }

@@ -154,6 +154,7 @@ type SessionStarted struct {
 	PreviousLogin Instant
 	Scopes        []string
 	Nonce         TokenHash // what the login answered to, used up by it; zero: nothing
+	Pod           PodID     // with Bound: the pod that the client is on
 }
 
 // SessionRefreshed: the access token before this one is dead.
@@ -167,12 +168,14 @@ type SessionRefreshed struct {
 	Refresh      TokenHash // zero: the refresh token stays; otherwise it was rotated to this
 	RefreshUntil Instant
 	SpentUntil   Instant // with a rotation: until when the replaced token still leads to the same successor
+	Pod          PodID   // of a bound session: the pod that the client is on now; zero: as before
 }
 
 // SessionTouched: the session was in use at this time.
 type SessionTouched struct {
 	Header
 	Session SessionID
+	Pod     PodID // of a bound session: the pod that the client is on now; zero: as before
 }
 
 // SessionEnded: all tokens of the session are dead.
@@ -194,10 +197,11 @@ type SessionsRevoked struct {
 // OneTimeIssued: a token that can be redeemed once, before Until.
 type OneTimeIssued struct {
 	Header
-	Venue   Venue
-	Session SessionID // zero: for the user; otherwise it dies with the session
-	Token   TokenHash
-	Until   Instant
+	Venue    Venue
+	Session  SessionID // zero: for the user; otherwise it dies with the session
+	Token    TokenHash
+	Until    Instant
+	Replaced []TokenHash // the user's oldest ones, dead from here on: there is room for so many
 }
 
 // OneTimeRedeemed: the token is used up.
@@ -307,6 +311,7 @@ func (x *SessionStarted) fields(c *coder) {
 	c.instant(&x.PreviousLogin)
 	texts(c, &x.Scopes)
 	c.hash(&x.Nonce)
+	c.id((*[16]byte)(&x.Pod))
 }
 
 func (x *SessionRefreshed) fields(c *coder) {
@@ -319,11 +324,13 @@ func (x *SessionRefreshed) fields(c *coder) {
 	c.hash(&x.Refresh)
 	c.instant(&x.RefreshUntil)
 	c.instant(&x.SpentUntil)
+	c.id((*[16]byte)(&x.Pod))
 }
 
 func (x *SessionTouched) fields(c *coder) {
 	x.Header.fields(c)
 	c.id((*[16]byte)(&x.Session))
+	c.id((*[16]byte)(&x.Pod))
 }
 
 func (x *SessionEnded) fields(c *coder) {
@@ -346,6 +353,7 @@ func (x *OneTimeIssued) fields(c *coder) {
 	c.id((*[16]byte)(&x.Session))
 	c.hash(&x.Token)
 	c.instant(&x.Until)
+	list(c, &x.Replaced, func(hash *TokenHash, c *coder) { c.hash(hash) })
 }
 
 func (x *OneTimeRedeemed) fields(c *coder) {

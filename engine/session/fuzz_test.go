@@ -1,6 +1,8 @@
 package session
 
 import (
+	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -70,4 +72,32 @@ func FuzzDecodeReply(f *testing.F) {
 	f.Add(EncodeReply(Reply{}))
 	f.Add(encode(stored()["reply"]))
 	f.Fuzz(func(t *testing.T, data []byte) { checkDecoded(t, &Reply{}, data) })
+}
+
+// FuzzWords reads the words and numbers by which operators and clients name things. Each has one spelling, but the digits
+// of an id, which may be of either case.
+func FuzzWords(f *testing.F) {
+	for _, seed := range []string{"00112233-4455-6677-8899-aabbccddeeff", "00112233-4455-6677-8899-AABBCCDDEEFF", "00112233445566778899aabbccddeeff",
+		"0011223-34455-6677-8899-aabbccddeeff", "genesis", "nebula", "REQUEST_SERVER", "REQUESTSERVER", "u-abc_D9", "u.1", ""} {
+		f.Add(seed)
+	}
+	form := regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}\z`)
+	f.Fuzz(func(t *testing.T, text string) {
+		id, err := ParseSessionID(text)
+		if err == nil && id.String() != strings.ToLower(text) || err != nil && id != (SessionID{}) {
+			t.Fatalf("%q is the session %s, %v", text, id, err)
+		}
+		if h, handleErr := ParseHandle(text); (handleErr == nil) != (err == nil) || h != Handle(id) {
+			t.Fatalf("%q is the handle %s, %v, and the session %s, %v", text, h, handleErr, id, err)
+		}
+		if v, err := ParseVenue(text); err == nil && v.String() != text || err != nil && v != NoVenue {
+			t.Fatalf("%q is the venue %s, %v", text, v, err)
+		}
+		if k, err := ParseResourceKind(text); err == nil && k.String() != strings.ReplaceAll(text, "REQUESTSERVER", "REQUEST_SERVER") || err != nil && k != 0 {
+			t.Fatalf("%q is the kind %s, %v", text, k, err)
+		}
+		if UserID(text).Valid() != form.MatchString(text) {
+			t.Fatalf("%q as a user id: %v", text, UserID(text).Valid())
+		}
+	})
 }

@@ -13,6 +13,7 @@ type oracle struct {
 	policies Policies
 	sessions map[SessionID]*observed
 	oneTime  map[TokenHash]observedToken
+	issued   []TokenHash // the keys of oneTime, in order
 }
 
 type observed struct {
@@ -32,7 +33,7 @@ type observedToken struct {
 	session SessionID
 	issued  Instant
 	life    time.Duration
-	used    bool
+	used    bool // or replaced
 }
 
 func watch(w *world) *oracle {
@@ -64,6 +65,30 @@ func (o *oracle) see(e Event) {
 		t.used = true
 		o.oneTime[e.Token] = t
 	}
+}
+
+// issue notes a token that was issued. One above the venue's limit takes the place of the oldest that could be redeemed.
+func (o *oracle) issue(c *IssueOneTime, now Instant) {
+	p := o.policies.Venues[c.Venue]
+	life := c.Lifetime
+	if life == 0 {
+		life = p.OneTimeLifetime
+	}
+	var open []TokenHash
+	for _, hash := range o.issued {
+		t := o.oneTime[hash]
+		s := o.sessions[t.session]
+		if t.user == c.User && t.venue == c.Venue && !t.used && !past(now, t.issued, t.life) && (s == nil || !s.ended) {
+			open = append(open, hash)
+		}
+	}
+	if len(open) > 0 && len(open) == p.oneTimeLimit() {
+		oldest := o.oneTime[open[0]]
+		oldest.used = true
+		o.oneTime[open[0]] = oldest
+	}
+	o.oneTime[c.Token] = observedToken{user: c.User, venue: c.Venue, session: c.Session, issued: now, life: life}
+	o.issued = append(o.issued, c.Token)
 }
 
 // past says whether a time span that began at an instant is over; a span of zero is none.
@@ -112,11 +137,7 @@ func TestDeadlines(t *testing.T) {
 		o := watch(w)
 		w.live(turns, func(made turn) {
 			if c, ok := made.cmd.(*IssueOneTime); ok && len(made.events) > 0 {
-				life := c.Lifetime
-				if life == 0 {
-					life = w.policies.Venues[c.Venue].OneTimeLifetime
-				}
-				o.oneTime[c.Token] = observedToken{user: c.User, venue: c.Venue, session: c.Session, issued: made.now, life: life}
+				o.issue(c, made.now)
 			}
 		})
 		for _, s := range o.sessions {

@@ -62,6 +62,34 @@ func TestOneCommandFitsOnePage(t *testing.T) {
 	}
 }
 
+// TestManyTokensFitOnePage: a book from before there was a limit of open one-time tokens comes down to it step by step.
+func TestManyTokensFitOnePage(t *testing.T) {
+	s := NewState(DefaultPolicies())
+	longest := UserID(strings.Repeat("u", 64))
+	fill(t, s, &Register{User: longest, Credential: 1})
+	const before = 3*MaxOneTimeTokens + 7
+	token := func(n uint64) (hash TokenHash) {
+		binary.BigEndian.PutUint64(hash[:], n+1)
+		return hash
+	}
+	for n := range uint64(before) {
+		s.Apply(&OneTimeIssued{Header: Header{begin, longest}, Venue: Genesis, Token: token(n), Until: begin.Add(time.Hour)})
+	}
+	for n := uint64(before); n < before+20; n++ {
+		events := measure(t, s, &IssueOneTime{User: longest, Venue: Genesis, Token: token(n), Lifetime: time.Hour}, begin)
+		if len(events) != 1 {
+			t.Fatalf("%d events", len(events))
+		}
+		s.Apply(events[0])
+		if found := broken(s); found != "" {
+			t.Fatal(found)
+		}
+	}
+	if _, known := s.oneTime[token(before+3)]; len(s.oneTime) != 16 || known {
+		t.Errorf("%d open tokens are left, an old one among them: %t", len(s.oneTime), known)
+	}
+}
+
 // TestLargestResourceFitsOnePage grows definitions in every direction until they are refused.
 func TestLargestResourceFitsOnePage(t *testing.T) {
 	s := NewState(DefaultPolicies())

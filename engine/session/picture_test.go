@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"container/heap"
 	"fmt"
 	"maps"
@@ -8,7 +9,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 // picture is everything a state holds, as plain values: it shares nothing with the state, and two states that decide
@@ -22,8 +23,8 @@ type picture struct {
 	oneTime   map[TokenHash]oneTime
 	resources map[ResourceName]Resource
 	ended     map[SessionID]Instant
-	endings   []ending // by time, then id
-	issued    []TokenHash
+	endings   []ending    // by time, then id
+	lapses    []TokenHash // by deadline, then token
 	strangers []stranger
 	lifetimes map[Venue]Lifetimes
 	nonces    map[TokenHash]Instant
@@ -32,23 +33,27 @@ type picture struct {
 	older     map[SessionID][]TokenKey
 }
 
-// userPicture is a user whose sessions are listed by id.
+// userPicture is a user whose sessions and one-time tokens are listed by id.
 type userPicture struct {
 	user
-	ids []SessionID
+	ids    []SessionID
+	tokens []TokenHash
 }
 
 func pictureOf(s *State) picture {
 	p := picture{clock: s.clock, users: make(map[UserID]userPicture), sessions: make(map[SessionID]Session),
 		oneTime: make(map[TokenHash]oneTime), resources: maps.Clone(s.resources), ended: maps.Clone(s.ended),
-		endings: slices.Clone(s.endings), issued: slices.Clone(s.issued), strangers: slices.Clone(s.strangers),
+		endings: slices.Clone(s.endings), strangers: slices.Clone(s.strangers),
 		lifetimes: maps.Clone(s.lifetimes), nonces: maps.Clone(s.nonces), used: slices.Clone(s.used),
 		defined: slices.Clone(s.defined), older: make(map[SessionID][]TokenKey)}
 	for id, u := range s.users {
 		flat := userPicture{user: *u}
-		flat.sessions = nil
+		flat.sessions, flat.open = nil, nil
 		for _, l := range u.sessions {
 			flat.ids = append(flat.ids, l.ID)
+		}
+		for _, t := range u.open {
+			flat.tokens = append(flat.tokens, t.token)
 		}
 		p.users[id] = flat
 	}
@@ -61,8 +66,14 @@ func pictureOf(s *State) picture {
 		}
 	}
 	for hash, t := range s.oneTime {
-		p.oneTime[hash] = *t
+		flat := *t
+		flat.place = 0
+		p.oneTime[hash] = flat
+		p.lapses = append(p.lapses, hash)
 	}
+	slices.SortFunc(p.lapses, func(a, b TokenHash) int {
+		return cmp.Or(cmp.Compare(s.oneTime[a].until, s.oneTime[b].until), slices.Compare(a[:], b[:]))
+	})
 	inOrder := slices.Clone(s.deadlines)
 	slices.SortFunc(inOrder, func(a, b *live) int {
 		switch x := (deadlines{a, b}); {
@@ -77,8 +88,7 @@ func pictureOf(s *State) picture {
 		p.deadlines = append(p.deadlines, l.ID)
 	}
 	p.endings = s.endingsInOrder()
-	p.endings, p.issued, p.strangers = orNil(p.endings), orNil(p.issued), orNil(p.strangers)
-	p.used, p.defined = orNil(p.used), orNil(p.defined)
+	p.endings, p.strangers, p.used, p.defined = orNil(p.endings), orNil(p.strangers), orNil(p.used), orNil(p.defined)
 	return p
 }
 
@@ -94,8 +104,8 @@ func (p picture) differs(other picture) string {
 	if reflect.DeepEqual(p, other) {
 		return ""
 	}
-	return cmp.Diff(p, other, cmp.AllowUnexported(picture{}, userPicture{}, user{}, oneTime{}, stranger{}, ending{}),
-		cmp.Exporter(func(reflect.Type) bool { return true }))
+	return gocmp.Diff(p, other, gocmp.AllowUnexported(picture{}, userPicture{}, user{}, oneTime{}, stranger{}, ending{}),
+		gocmp.Exporter(func(reflect.Type) bool { return true }))
 }
 
 // broken says which index of the state does not agree with another; empty: none.
@@ -111,17 +121,25 @@ func broken(s *State) string {
 			return fmt.Sprintf("the heap is out of order at place %d", i)
 		}
 	}
-	owned := 0
+	if len(s.lapses) != len(s.oneTime) {
+		return fmt.Sprintf("%d one-time tokens, of which %d lapse", len(s.oneTime), len(s.lapses))
+	}
+	for i, t := range s.lapses {
+		if t.place != i || s.oneTime[t.token] != t || i > 0 && s.lapses.Less(i, (i-1)/2) || !slices.Contains(s.users[t.user].open, t) {
+			return fmt.Sprintf("the one-time token at place %d of the heap is out of place, or not its user's", i)
+		}
+	}
+	owned, open := 0, 0
 	for id, u := range s.users {
-		owned += len(u.sessions)
+		owned, open = owned+len(u.sessions), open+len(u.open)
 		for _, l := range u.sessions {
 			if l.User != id || s.sessions[l.ID] != l {
 				return fmt.Sprintf("user %s has a session that is not theirs, or not live", id)
 			}
 		}
 	}
-	if owned != len(s.sessions) {
-		return fmt.Sprintf("users own %d of %d sessions", owned, len(s.sessions))
+	if owned != len(s.sessions) || open != len(s.oneTime) {
+		return fmt.Sprintf("users own %d of %d sessions, %d of %d one-time tokens", owned, len(s.sessions), open, len(s.oneTime))
 	}
 	return ""
 }
@@ -161,6 +179,7 @@ func TestPictureSeesEveryDifference(t *testing.T) {
 		"ended":    func(s *State) { s.ended[SessionID{2}]++ },
 		"one time": func(s *State) { s.oneTime[TokenHash{1}].until++ },
 		"owned":    func(s *State) { s.users["alice"].sessions = nil },
+		"open":     func(s *State) { s.users["alice"].open = nil },
 		"resource": func(s *State) { s.resources["R"] = Resource{Name: "R"} },
 	} {
 		s := fresh()
@@ -174,5 +193,10 @@ func TestPictureSeesEveryDifference(t *testing.T) {
 	heap.Push(&s.deadlines, &live{})
 	if broken(s) == "" {
 		t.Error("a deadline without a session is not seen")
+	}
+	s = fresh()
+	heap.Push(&s.lapses, &oneTime{user: "alice"})
+	if broken(s) == "" {
+		t.Error("the lapse of a token that is not known is not seen")
 	}
 }

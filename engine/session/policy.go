@@ -13,6 +13,9 @@ const MaxSessionsPerUser = 500
 // MaxOneTime is the longest that a one-time token may wait to be redeemed.
 const MaxOneTime = 24 * time.Hour
 
+// MaxOneTimeTokens bounds the open one-time tokens that one user may have at one venue whatever the policy says.
+const MaxOneTimeTokens = 500
+
 // Policy is every limit of a venue's sessions. It shapes new events only: what is in the book keeps the deadlines it
 // was written with.
 type Policy struct {
@@ -41,6 +44,9 @@ type Policy struct {
 	EvictOldest bool `json:"evict_oldest"`
 	// OneTimeLifetime is how long a one-time token can be redeemed. Required.
 	OneTimeLifetime time.Duration `json:"one_time_lifetime"`
+	// OneTimeTokens is how many one-time tokens of this venue one user may have open: issued, not redeemed, not past
+	// their deadline. One more takes the place of the oldest. Zero: 16; at most [MaxOneTimeTokens].
+	OneTimeTokens int `json:"one_time_tokens"`
 }
 
 // Lockout limits guessing per account, at all venues together (NIST SP 800-63B-4, 3.2.2).
@@ -73,7 +79,7 @@ func DefaultPolicies() Policies {
 			Genesis: {Absolute: 30 * 24 * time.Hour, Idle: 7200 * time.Minute, AccessIdle: 30 * time.Minute,
 				Refreshable: true, MaxSessions: 5, OneTimeLifetime: 30 * time.Second},
 			TraderEvolution: {Absolute: 24 * time.Hour, AccessLifetime: 5 * time.Minute, RefreshLifetime: time.Hour,
-				Refreshable: true, Rotate: true, Grace: 10 * time.Second, OneTimeLifetime: 30 * time.Second},
+				Refreshable: true, Rotate: true, Grace: 10 * time.Second, OneTimeLifetime: 30 * time.Second, OneTimeTokens: 16},
 			AdvAuth: {Absolute: 20 * time.Second, OneTimeLifetime: 30 * time.Second},
 			Zenith: {Absolute: 24 * time.Hour, Idle: time.Hour, AccessLifetime: time.Hour,
 				Refreshable: true, OneTimeLifetime: 30 * time.Second},
@@ -110,6 +116,8 @@ func (p Policy) validate() error {
 		return errors.New("absolute must be set: a session without an overall limit is not allowed")
 	case p.OneTimeLifetime <= 0 || p.OneTimeLifetime > MaxOneTime:
 		return fmt.Errorf("one_time_lifetime must be set, to at most %s", MaxOneTime)
+	case p.OneTimeTokens < 0 || p.OneTimeTokens > MaxOneTimeTokens:
+		return fmt.Errorf("one_time_tokens must be between 0 and %d", MaxOneTimeTokens)
 	case p.Grace > time.Minute:
 		return errors.New("grace is longer than a minute")
 	case p.MaxSessions < 0 || p.MaxSessions > MaxSessionsPerUser:
@@ -126,6 +134,14 @@ func (p Policy) limit() int {
 		return MaxSessionsPerUser
 	}
 	return p.MaxSessions
+}
+
+// oneTimeLimit is the policy's limit of open one-time tokens with the zero value resolved.
+func (p Policy) oneTimeLimit() int {
+	if p.OneTimeTokens == 0 {
+		return 16
+	}
+	return p.OneTimeTokens
 }
 
 // withDefaults resolves the zero values.

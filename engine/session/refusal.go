@@ -64,10 +64,11 @@ const (
 	UserWasDisabled EndReason = 6 // the account was disabled
 	CredentialReset EndReason = 7 // the credential changed and other sessions were to end
 	Disconnected    EndReason = 8 // the connection it was bound to is gone
+	PodGone         EndReason = 9 // the pod that its connection was on is gone
 )
 
 var reasonNames = [...]string{
-	"", "logout", "expired", "revoked", "reuse", "evicted", "disabled", "credential_changed", "disconnected",
+	"", "logout", "expired", "revoked", "reuse", "evicted", "disabled", "credential_changed", "disconnected", "pod_gone",
 }
 
 // String is the stable name, for example "expired".

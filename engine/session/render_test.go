@@ -128,6 +128,12 @@ func (n names) value(x any) string {
 		return [...]string{"none", "matched", "mismatched", "no-such-user"}[x]
 	case []string:
 		return "(" + strings.Join(x, " ") + ")"
+	case []TokenHash:
+		var all []string
+		for _, hash := range x {
+			all = append(all, n.of(hash[:]))
+		}
+		return "(" + strings.Join(all, " ") + ")"
 	case []Field:
 		var all []string
 		for _, f := range x {

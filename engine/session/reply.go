@@ -12,10 +12,12 @@ type Reply struct {
 	RetryAt Instant
 	// User is, after Verify, whom the one-time token was issued for.
 	User UserID
-	// Count is, after Revoke, Disable and ChangeCredential, how many sessions were ended.
+	// Count is, after Revoke, Disable, ChangeCredential and PodLost, how many sessions were ended.
 	Count uint64
 	// Lifetimes are, after SetLifetimes, those of the venue's tokens from now on.
 	Lifetimes Lifetimes
+	// Until is, after IssueOneTime, the first instant at which the token cannot be redeemed any more.
+	Until Instant
 }
 
 func (r *Reply) fields(c *coder) {
@@ -26,6 +28,7 @@ func (r *Reply) fields(c *coder) {
 	c.uint(&r.Count)
 	c.group(r.Session.fields)
 	c.group(r.Lifetimes.fields)
+	c.instant(&r.Until)
 }
 
 func (s *Session) fields(c *coder) {
@@ -51,6 +54,7 @@ func (s *Session) fields(c *coder) {
 	c.uint32(&s.Rejected)
 	c.instant(&s.PreviousLogin)
 	texts(c, &s.Scopes)
+	c.id((*[16]byte)(&s.Pod))
 }
 
 // Recall is the reply to a command that led to these events, which the state includes by now. The first answer and every
@@ -70,7 +74,7 @@ func (s *State) Recall(events []Event) Reply {
 			r.Session.Spent, r.Session.SpentUntil = TokenHash{}, e.SpentUntil // which one was replaced, no event says
 		case *SessionTouched:
 			r.Session = s.base(e.Session, e.User)
-			r.Session.LastActive = e.At
+			e.Note(&r.Session)
 		case *SessionEnded:
 			r.Count++
 			if e.Reason == Reused {
@@ -81,6 +85,8 @@ func (s *State) Recall(events []Event) Reply {
 			}
 		case *SessionsRevoked:
 			r.Count = e.Count
+		case *OneTimeIssued:
+			r.Until = e.Until
 		case *OneTimeRedeemed:
 			r.User = e.User
 		case *LifetimesSet:

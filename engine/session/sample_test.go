@@ -23,7 +23,7 @@ func kindsOfEvents() []Event {
 func kindsOfCommands() []Command {
 	var all []Command
 	for _, verb := range []Verb{VerbLogin, VerbRefresh, VerbLogout, VerbVerify, VerbTouch, VerbIssueOneTime, VerbRevoke, VerbRegister,
-		VerbDisable, VerbEnable, VerbUnlock, VerbChangeCredential, VerbDefineResource, VerbRemoveResource} {
+		VerbDisable, VerbEnable, VerbUnlock, VerbChangeCredential, VerbDefineResource, VerbRemoveResource, VerbPodLost} {
 		all = append(all, newCommand(verb))
 	}
 	return all

@@ -100,6 +100,12 @@ func ParseHandle(text string) (Handle, error) {
 	return Handle(b), err
 }
 
+// PodID names one life of an adapter pod: it is minted when the pod starts. It proves nothing.
+type PodID [16]byte
+
+// String is the UUID form (RFC 9562).
+func (id PodID) String() string { return uuid(id) }
+
 // TokenHash is the SHA-256 of a token's text: the only form in which a token leaves the pod that minted it. Tokens
 // carry at least 128 random bits, so a plain hash is enough (OWASP ASVS 5.0, 6.5.2).
 type TokenHash [sha256.Size]byte
@@ -188,6 +194,7 @@ type Session struct {
 	Venue  Venue
 	Client string // the client software as the venue names it; may be empty
 	Bound  bool   // ends with the connection it was opened on
+	Pod    PodID  // of a bound session: the pod that its client was on last, whose death ends it; zero: not known
 
 	Generation uint32  // 1 after the login, one more after each refresh
 	Started    Instant // when the login was accepted

@@ -10,7 +10,8 @@ import (
 // A snapshot is a whole state in bytes: a short cut past the events that led there, and never the truth. Its bytes are
 // records, each [kind, length, msgpack array of its fields] with the two numbers as varints, and its chunks are whole
 // records. The head comes first and the end, which counts the records, last. After a user come that user's live
-// sessions, the oldest first, and after a session the tokens it spent, so that neither names its owner again. Equal
+// sessions, the oldest first, and open one-time tokens, and after a session the tokens it spent, so that none of these
+// names its owner again. Equal
 // states have equal bytes.
 //
 // Unlike an event, a record that lacks a field, or has one more, is refused, and so is every other version: whoever
@@ -42,11 +43,6 @@ func (s *State) Snapshot(emit func(chunk []byte) error) error {
 			return w.err
 		}
 	}
-	for _, token := range s.issued {
-		if t := s.oneTime[token]; t != nil {
-			w.put(recordOneTime, &oneTimeRecord{token, *t})
-		}
-	}
 	for _, e := range s.endingsInOrder() {
 		w.put(recordEnded, &endedRecord{e, s.ended[e.id]})
 	}
@@ -75,6 +71,9 @@ func (w *snapshotWriter) user(id UserID, u *user) {
 		for keys := range slices.Chunk(l.older, maxSpentKeys) {
 			w.put(recordSpent, &spentRecord{keys})
 		}
+	}
+	for _, t := range u.open {
+		w.put(recordOneTime, t)
 	}
 }
 

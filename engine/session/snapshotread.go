@@ -28,6 +28,7 @@ func ReadSnapshot(policies Policies, chunks iter.Seq2[[]byte, error]) (*State, e
 		return nil, fmt.Errorf("%w: the snapshot has no end", ErrUndecodable)
 	}
 	heap.Init(&r.state.deadlines)
+	heap.Init(&r.state.lapses)
 	return r.state, nil
 }
 
@@ -112,11 +113,13 @@ func (r *snapshotReader) place(kind uint64, data []byte) (fits bool, err error) 
 			r.session.older = append(r.session.older, spent.keys...)
 		}
 	case recordOneTime:
-		var t oneTimeRecord
-		err = readWhole(data, &t)
-		fits = s.oneTime[t.token] == nil
-		s.oneTime[t.token] = &t.oneTime
-		s.issued = append(s.issued, t.token)
+		t := &oneTime{user: r.id, place: len(s.lapses)}
+		err = readWhole(data, t)
+		if fits = r.user != nil && s.oneTime[t.token] == nil; fits {
+			s.oneTime[t.token] = t
+			s.lapses = append(s.lapses, t) // made a heap at the end
+			r.user.open = append(r.user.open, t)
+		}
 	case recordEnded:
 		var e endedRecord
 		err = readWhole(data, &e)

@@ -6,7 +6,7 @@ const (
 	recordUser
 	recordSession // of the user before
 	recordSpent   // of the session before
-	recordOneTime
+	recordOneTime // of the user before
 	recordEnded
 	recordNonce
 	recordStranger
@@ -26,11 +26,6 @@ type headRecord struct {
 type userRecord struct {
 	id UserID
 	user
-}
-
-type oneTimeRecord struct {
-	token TokenHash
-	oneTime
 }
 
 type endedRecord struct {
@@ -78,6 +73,7 @@ func (l *live) fields(c *coder) {
 	code(c, &l.Venue)
 	text(c, &l.Client)
 	c.bool(&l.Bound)
+	c.id((*[16]byte)(&l.Pod))
 	c.uint32(&l.Generation)
 	c.instant(&l.Started)
 	c.instant(&l.LastActive)
@@ -100,12 +96,12 @@ func (r *spentRecord) fields(c *coder) {
 	list(c, &r.keys, func(key *TokenKey, c *coder) { c.id((*[16]byte)(key)) })
 }
 
-func (r *oneTimeRecord) fields(c *coder) {
-	c.hash(&r.token)
-	text(c, &r.user)
-	c.id((*[16]byte)(&r.session))
-	code(c, &r.venue)
-	c.instant(&r.until)
+// fields leaves the user out too.
+func (t *oneTime) fields(c *coder) {
+	c.hash(&t.token)
+	c.id((*[16]byte)(&t.session))
+	code(c, &t.venue)
+	c.instant(&t.until)
 }
 
 func (r *endedRecord) fields(c *coder) {

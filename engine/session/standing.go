@@ -55,12 +55,12 @@ func (s *State) EachEnded(fn func(ended Session, at Instant)) {
 	}
 }
 
-// EachOneTime calls fn for every one-time token that can be redeemed still, in order of their issue, as the event that
-// issued it, without its time.
+// EachOneTime calls fn for every one-time token that is open, those of one user in the order of their issue, as the event
+// that issued it, without its time and what it replaced.
 func (s *State) EachOneTime(fn func(*OneTimeIssued)) {
-	for _, token := range s.issued {
-		if t := s.oneTime[token]; t != nil {
-			fn(&OneTimeIssued{Header: Header{User: t.user}, Venue: t.venue, Session: t.session, Token: token, Until: t.until})
+	for _, u := range s.users {
+		for _, t := range u.open {
+			fn(&OneTimeIssued{Header: Header{User: t.user}, Venue: t.venue, Session: t.session, Token: t.token, Until: t.until})
 		}
 	}
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"container/heap"
+	"maps"
 	"slices"
 	"time"
 )
@@ -22,6 +23,7 @@ type State struct {
 	sessions  map[SessionID]*live
 	deadlines deadlines // the live sessions, the first to expire on top
 	oneTime   map[TokenHash]*oneTime
+	lapses    lapses // the one-time tokens, the first to pass its deadline on top
 	resources map[ResourceName]Resource
 	defined   []ResourceName        // the keys of resources, as first defined
 	lifetimes map[Venue]Lifetimes   // that were set; zero: as the policy says
@@ -29,7 +31,6 @@ type State struct {
 
 	ended     map[SessionID]Instant // when: sessions that ended lately
 	endings   []ending              // the keys of ended and whose they were, in order of time
-	issued    []TokenHash           // the keys of oneTime, in order of time; redeemed ones may linger
 	used      []TokenHash           // the keys of nonces, in order of time
 	strangers []stranger            // unregistered users with failures, roughly in order of time
 }
@@ -44,7 +45,8 @@ type user struct {
 	lastFailure Instant
 	lockedUntil Instant
 	lastLogin   Instant
-	sessions    []*live // in order of their start
+	sessions    []*live    // in order of their start
+	open        []*oneTime // one-time tokens, in order of their issue
 }
 
 // live is a session that has not ended, and its place among the deadlines.
@@ -60,14 +62,6 @@ type ending struct {
 	handle Handle
 	user   UserID
 	venue  Venue
-}
-
-// oneTime is a one-time token that has not been redeemed.
-type oneTime struct {
-	user    UserID
-	session SessionID
-	venue   Venue
-	until   Instant
 }
 
 // stranger is an unregistered user, and when to think of forgetting it next, less [strangeness].
@@ -128,7 +122,7 @@ func (s *State) Apply(event Event) {
 		s.applyRefreshed(e)
 	case *SessionTouched:
 		if l := s.sessions[e.Session]; l != nil {
-			l.LastActive = e.At
+			e.Note(&l.Session)
 			heap.Fix(&s.deadlines, l.place)
 		}
 	case *SessionEnded:
@@ -140,10 +134,12 @@ func (s *State) Apply(event Event) {
 			}
 		}
 	case *OneTimeIssued:
-		s.oneTime[e.Token] = &oneTime{user: e.User, session: e.Session, venue: e.Venue, until: e.Until}
-		s.issued = append(s.issued, e.Token)
+		s.applyIssued(e)
 	case *OneTimeRedeemed:
-		delete(s.oneTime, e.Token)
+		if Seeded("redeemed again") {
+			break
+		}
+		s.close(e.Token)
 	case *ResourceDefined:
 		if _, known := s.resources[e.Resource.Name]; !known {
 			s.defined = append(s.defined, e.Resource.Name)
@@ -167,15 +163,26 @@ func (e *SessionsRevoked) Covers(s *Session) bool {
 func (e *SessionStarted) Begin() Session {
 	return Session{
 		ID: e.Session, Handle: Handle(e.Session), User: e.User, Venue: e.Venue, Client: e.Client, Bound: e.Bound,
-		Generation: 1, Started: e.At, LastActive: e.At, Until: e.Until, Idle: e.Idle,
+		Pod: e.Pod, Generation: 1, Started: e.At, LastActive: e.At, Until: e.Until, Idle: e.Idle,
 		Access: e.Access, AccessUntil: e.AccessUntil, AccessIdle: e.AccessIdle,
 		Refresh: e.Refresh, RefreshUntil: e.RefreshUntil,
 		Failed: e.Failed, Rejected: e.Rejected, PreviousLogin: e.PreviousLogin, Scopes: e.Scopes,
 	}
 }
 
+// Note changes the session as this event did.
+func (e *SessionTouched) Note(s *Session) {
+	s.LastActive = e.At
+	if e.Pod != (PodID{}) {
+		s.Pod = e.Pod
+	}
+}
+
 // Renew changes the session as this event did.
 func (e *SessionRefreshed) Renew(s *Session) {
+	if e.Pod != (PodID{}) {
+		s.Pod = e.Pod
+	}
 	s.Generation, s.LastActive = e.Generation, e.At
 	s.Handle, s.Access, s.AccessUntil = e.Handle, e.Access, e.AccessUntil
 	s.RefreshUntil = e.RefreshUntil
@@ -238,6 +245,11 @@ func (s *State) end(id SessionID) {
 			break
 		}
 	}
+	for _, t := range slices.Clone(u.open) {
+		if t.session == id {
+			s.close(t.token)
+		}
+	}
 	s.ended[id] = s.clock
 	s.endings = append(s.endings, ending{id, l.Handle, l.User, l.Venue})
 }
@@ -252,19 +264,14 @@ func (s *State) forget() {
 		delete(s.nonces, s.used[0])
 		s.used = s.used[1:]
 	}
-	for len(s.issued) > 0 {
-		t := s.oneTime[s.issued[0]]
-		if t != nil && t.until > s.clock {
-			break
-		}
-		delete(s.oneTime, s.issued[0])
-		s.issued = s.issued[1:]
+	for len(s.lapses) > 0 && s.lapses[0].until <= s.clock {
+		s.close(s.lapses[0].token)
 	}
 	for len(s.strangers) > 0 && s.strangers[0].since.Add(strangeness) <= s.clock {
 		next := s.strangers[0]
 		s.strangers = s.strangers[1:]
 		switch u := s.users[next.user]; {
-		case u == nil || u.registered || u.lockedUntil == Forever || len(u.sessions) > 0:
+		case u == nil || u.registered || u.lockedUntil == Forever || len(u.sessions)+len(u.open) > 0:
 		case u.lastFailure.Add(strangeness) > s.clock:
 			s.strangers = append(s.strangers, stranger{next.user, u.lastFailure})
 		default:
@@ -323,4 +330,15 @@ func (d deadlines) due(now Instant, limit int) []*live {
 	}
 	visit(0)
 	return due
+}
+
+// Pods lists the pods that the clients of bound sessions are on.
+func (s *State) Pods() []PodID {
+	pods := map[PodID]bool{}
+	for _, l := range s.sessions {
+		if l.Bound && l.Pod != (PodID{}) {
+			pods[l.Pod] = true
+		}
+	}
+	return slices.Collect(maps.Keys(pods))
 }

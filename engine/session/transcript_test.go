@@ -200,5 +200,6 @@ func (s *script) policy(p Policy) Policy {
 		}
 	}
 	p.MaxSessions = s.number("sessions", p.MaxSessions)
+	p.OneTimeTokens = s.number("one-time-tokens", p.OneTimeTokens)
 	return p
 }

@@ -20,10 +20,10 @@ func TestNamesOfCodes(t *testing.T) {
 		t.Errorf("the refusals are %v", refusals)
 	}
 	var reasons []string
-	for r := LoggedOut; r <= Disconnected; r++ {
+	for r := LoggedOut; r <= PodGone; r++ {
 		reasons = append(reasons, r.String())
 	}
-	if got := strings.Join(reasons, " "); got != "logout expired revoked reuse evicted disabled credential_changed disconnected" {
+	if got := strings.Join(reasons, " "); got != "logout expired revoked reuse evicted disabled credential_changed disconnected pod_gone" {
 		t.Errorf("the reasons are %s", got)
 	}
 	for v := Genesis; v <= Nebula; v++ {
@@ -129,6 +129,8 @@ func TestPoliciesAreChecked(t *testing.T) {
 		"a minute":          func(_ *Policies, p *Policy) { p.Grace = time.Minute + 1 },
 		"max_sessions":      func(_ *Policies, p *Policy) { p.MaxSessions = MaxSessionsPerUser + 1 },
 		"between 0 and":     func(_ *Policies, p *Policy) { p.MaxSessions = -1 },
+		"one_time_tokens":   func(_ *Policies, p *Policy) { p.OneTimeTokens = MaxOneTimeTokens + 1 },
+		"and 500":           func(_ *Policies, p *Policy) { p.OneTimeTokens = -1 },
 		"rotate":            func(_ *Policies, p *Policy) { p.Refreshable = false },
 		"lockout":           func(all *Policies, _ *Policy) { all.Lockout.FirstDelay = -1 },
 		"delay":             func(all *Policies, _ *Policy) { all.Lockout.MaxDelay = -1 },

@@ -17,13 +17,13 @@ func narrow() Policies {
 		Lockout: Lockout{Threshold: 2, FirstDelay: 10 * time.Second, MaxDelay: 40 * time.Second, Hard: 6, Forget: 5 * time.Minute},
 		Venues: map[Venue]Policy{
 			Genesis: {Absolute: time.Hour, Idle: 10 * time.Minute, AccessIdle: 2 * time.Minute, Refreshable: true, MaxSessions: 3,
-				OneTimeLifetime: 30 * time.Second},
+				OneTimeLifetime: 30 * time.Second, OneTimeTokens: 1},
 			TraderEvolution: {Absolute: 30 * time.Minute, AccessLifetime: time.Minute, RefreshLifetime: 5 * time.Minute,
-				Refreshable: true, Rotate: true, Grace: 10 * time.Second, OneTimeLifetime: 30 * time.Second},
+				Refreshable: true, Rotate: true, Grace: 10 * time.Second, OneTimeLifetime: 30 * time.Second, OneTimeTokens: 2},
 			AdvAuth: {Absolute: 20 * time.Second, OneTimeLifetime: 30 * time.Second},
 			Zenith: {Absolute: time.Hour, Idle: 10 * time.Minute, AccessLifetime: 5 * time.Minute, AccessIdle: 3 * time.Minute,
 				Refreshable: true, Rotate: true, MaxSessions: 2, EvictOldest: true, OneTimeLifetime: 30 * time.Second},
-			Nebula: {Absolute: 15 * time.Minute, MaxSessions: 1, OneTimeLifetime: time.Minute},
+			Nebula: {Absolute: 15 * time.Minute, MaxSessions: 1, OneTimeLifetime: time.Minute, OneTimeTokens: 1},
 		},
 	}
 }

@@ -269,7 +269,7 @@ func (s *Store) get(ctx context.Context, user session.UserID) (Record, uint64, e
 
 // each calls fn for what the bucket holds under the pattern at this moment, without what was deleted.
 func (s *Store) each(ctx context.Context, pattern string, fn func(jetstream.KeyValueEntry)) error {
-	w, finish, err := watch(ctx, s.kv, pattern, jetstream.IgnoreDeletes())
+	w, finish, err := watch(ctx, s.kv, pattern)
 	if err != nil {
 		return fmt.Errorf("read the directory: %w", err)
 	}
@@ -285,7 +285,9 @@ func (s *Store) each(ctx context.Context, pattern string, fn func(jetstream.KeyV
 			if e == nil {
 				return nil
 			}
-			fn(e)
+			if e.Operation() == jetstream.KeyValuePut {
+				fn(e)
+			}
 		}
 	}
 }

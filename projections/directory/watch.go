@@ -252,10 +252,10 @@ func (d *Directory) applyClaim(v *view, key nameKey, user session.UserID, put bo
 
 // watch begins to watch the bucket's keys of the pattern. finish ends it and waits until its goroutines are done, or will
 // be once the server answers.
-func watch(ctx context.Context, kv jetstream.KeyValue, pattern string, opts ...jetstream.WatchOpt) (w jetstream.KeyWatcher, finish func(), err error) {
+func watch(ctx context.Context, kv jetstream.KeyValue, pattern string) (w jetstream.KeyWatcher, finish func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)            // a watch's helper goroutine lives as long as its context
 	patience := time.AfterFunc(watchPatience, cancel) // the client library awaits the server's answer without end
-	w, err = kv.Watch(ctx, pattern, opts...)
+	w, err = kv.Watch(ctx, pattern)
 	patience.Stop() // too late: then the watch ends at once
 	if err != nil {
 		cancel()

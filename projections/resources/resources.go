@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 
-	"rollbook/bus"
 	"rollbook/engine/session"
 	"rollbook/projections"
 )
@@ -48,7 +47,7 @@ func (x *Index) Apply(page projections.Page) error {
 }
 
 // Restore implements [projections.Restorer]: the state has the resources in the order that this index keeps.
-func (x *Index) Restore(_ bus.Partition, _ session.Instant, state *session.State) error {
+func (x *Index) Restore(_ projections.Page, state *session.State) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	state.EachResource(func(r session.Resource) {

@@ -22,13 +22,13 @@ func (x *Index) Apply(page projections.Page) error {
 		case *session.SessionsRevoked:
 			x.revoke(e)
 		case *session.OneTimeIssued:
-			x.oneTime[e.Token] = oneTime{user: x.user(e.User), session: e.Session, until: e.Until}
-			x.issued = append(x.issued, e.Token)
+			x.issue(e)
 		case *session.OneTimeRedeemed:
 			delete(x.oneTime, e.Token)
 		}
 	}
 	x.forget(page.Time)
+	x.reached(page.Partition, page.Seq)
 	return nil
 }
 
@@ -58,6 +58,7 @@ func (x *Index) add(s *session.Session) slot {
 		x.handles[r.handle] = at
 	}
 	x.link(at, r)
+	delete(x.ahead.expected, s.ID)
 	return at
 }
 
@@ -122,6 +123,9 @@ func (x *Index) end(id session.SessionID, when session.Instant) {
 	if at == 0 {
 		return
 	}
+	if session.Seeded("stale yes") {
+		return
+	}
 	r := x.slab.at(at)
 	delete(x.ids, id)
 	x.access.remove(&r.access)
@@ -135,10 +139,7 @@ func (x *Index) end(id session.SessionID, when session.Instant) {
 	x.endings = append(x.endings, r.handle)
 	x.unlink(at, r)
 	x.slab.free(at)
-	for _, ch := range x.watchers[id] {
-		close(ch)
-	}
-	delete(x.watchers, id)
+	x.tell(id)
 }
 
 func (x *Index) dropHandle(r *record) {
@@ -153,13 +154,7 @@ func (x *Index) forget(now session.Instant) {
 		delete(x.ended, x.endings[0])
 		x.endings = x.endings[1:]
 	}
-	for len(x.issued) > 0 {
-		if t, ok := x.oneTime[x.issued[0]]; ok && t.until > now {
-			break
-		}
-		delete(x.oneTime, x.issued[0])
-		x.issued = x.issued[1:]
-	}
+	x.forgetOneTime(now)
 }
 
 // user is the number of a user, with a chain for their sessions.

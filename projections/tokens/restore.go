@@ -1,7 +1,6 @@
 package tokens
 
 import (
-	"rollbook/bus"
 	"rollbook/engine/session"
 	"rollbook/projections"
 )
@@ -12,7 +11,7 @@ const restoreBatch = 1000
 
 // Restore implements [projections.Restorer]. The state forgets at its events, this index at its pages: what is over
 // by the time of the snapshot's page goes at once.
-func (x *Index) Restore(_ bus.Partition, at session.Instant, state *session.State) error {
+func (x *Index) Restore(page projections.Page, state *session.State) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	n := 0
@@ -33,11 +32,9 @@ func (x *Index) Restore(_ bus.Partition, at session.Instant, state *session.Stat
 		x.ended[s.Handle] = ended{s, when}
 		x.endings = append(x.endings, s.Handle)
 	})
-	state.EachOneTime(func(t *session.OneTimeIssued) {
-		x.oneTime[t.Token] = oneTime{user: x.user(t.User), session: t.Session, until: t.Until}
-		x.issued = append(x.issued, t.Token)
-	})
-	x.forget(at)
+	state.EachOneTime(x.issue)
+	x.forget(page.Time)
+	x.reached(page.Partition, page.Seq)
 	return nil
 }
 

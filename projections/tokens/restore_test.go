@@ -42,7 +42,7 @@ func TestRestorePlusTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.heir = tokens.New()
-		if err := w.heir.Restore(0, w.now, state); err != nil {
+		if err := w.heir.Restore(projections.Page{Seq: w.seq, Time: w.now}, state); err != nil {
 			t.Fatal(err)
 		}
 		w.compare()

@@ -34,7 +34,7 @@ type Index struct {
 	handles  map[session.Handle]slot // of sessions whose handle is not their id (any more)
 	spent    map[slot][]key          // the refresh tokens that rotations replaced, of sessions that rotate
 	oneTime  map[session.TokenHash]oneTime
-	issued   []session.TokenHash // the keys of oneTime in order of time; redeemed ones may linger
+	lapses   lapses // when they pass their deadlines
 	users    names[session.UserID]
 	ofUser   []chain // by user number: that user's sessions
 	clients  names[string]
@@ -42,6 +42,7 @@ type Index struct {
 	ended    map[session.Handle]ended // lately
 	endings  []session.Handle         // the keys of ended, in order of time
 	watchers map[session.SessionID][]chan struct{}
+	ahead    ahead
 }
 
 // key is the first half of a token hash.
@@ -62,12 +63,6 @@ func placeOf(s slot, k session.TokenKind) place { return place(s) | place(k)<<ki
 func (p place) slot() slot              { return slot(p & (1<<kindShift - 1)) }
 func (p place) kind() session.TokenKind { return session.TokenKind(p >> kindShift) }
 
-type oneTime struct {
-	user    uint32
-	session session.SessionID
-	until   session.Instant
-}
-
 type ended struct {
 	session.Session // ID, User and Venue alone
 	at              session.Instant
@@ -79,7 +74,7 @@ func New() *Index {
 		tokens: make(map[key]place), ids: make(map[session.SessionID]slot), handles: make(map[session.Handle]slot),
 		spent: make(map[slot][]key), oneTime: make(map[session.TokenHash]oneTime),
 		users: newNames[session.UserID](), clients: newNames[string](), scopes: newScopeSets(),
-		ended: make(map[session.Handle]ended), watchers: make(map[session.SessionID][]chan struct{}),
+		ended: make(map[session.Handle]ended), watchers: make(map[session.SessionID][]chan struct{}), ahead: newAhead(),
 	}
 }
 
@@ -159,51 +154,6 @@ func (x *Index) ByUser(user session.UserID) []session.Session {
 		at = r.next
 	}
 	return list
-}
-
-// OneTime is whom a one-time token was issued for, as long as it is known and neither redeemed nor dead with its
-// session. Whether its time has passed is for the engine to say.
-func (x *Index) OneTime(hash session.TokenHash) (session.UserID, bool) {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	t, ok := x.oneTime[hash]
-	if !ok {
-		return "", false
-	}
-	if t.session != (session.SessionID{}) && x.ids[t.session] == 0 {
-		return "", false
-	}
-	return x.users.list[t.user], true
-}
-
-// Watch gives a channel that is closed when the session ends: at once, when it is not live. stop releases it.
-func (x *Index) Watch(id session.SessionID) (<-chan struct{}, func()) {
-	ch := make(chan struct{})
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.ids[id] == 0 {
-		close(ch)
-		return ch, func() {}
-	}
-	x.watchers[id] = append(x.watchers[id], ch)
-	return ch, func() { x.unwatch(id, ch) }
-}
-
-func (x *Index) unwatch(id session.SessionID, ch chan struct{}) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	list := x.watchers[id]
-	for i, other := range list {
-		if other == ch {
-			list = append(list[:i:i], list[i+1:]...)
-			break
-		}
-	}
-	if len(list) == 0 {
-		delete(x.watchers, id)
-	} else {
-		x.watchers[id] = list
-	}
 }
 
 // session spreads a record out.

@@ -33,6 +33,8 @@ type oracle struct {
 	spent   map[session.TokenHash]session.SessionID
 	oneTime map[session.TokenHash]session.UserID
 	bound   map[session.TokenHash]session.SessionID
+	until   map[session.TokenHash]session.Instant
+	now     session.Instant
 }
 
 func (o *oracle) find(id session.SessionID) int {
@@ -59,10 +61,19 @@ func (o *oracle) apply(event session.Event) {
 	case *session.SessionsRevoked:
 		o.live = slices.DeleteFunc(o.live, func(s session.Session) bool { return e.Covers(&s) })
 	case *session.OneTimeIssued:
-		o.oneTime[e.Token], o.bound[e.Token] = e.User, e.Session
+		for _, replaced := range e.Replaced {
+			delete(o.oneTime, replaced)
+		}
+		o.oneTime[e.Token], o.bound[e.Token], o.until[e.Token] = e.User, e.Session, e.Until
 	case *session.OneTimeRedeemed:
 		delete(o.oneTime, e.Token)
 	}
+}
+
+// open says whether a one-time token can be redeemed, as far as a pod knows.
+func (o *oracle) open(h session.TokenHash) bool {
+	bound := o.bound[h]
+	return o.oneTime[h] != "" && o.now < o.until[h] && (bound == session.SessionID{} || o.find(bound) >= 0)
 }
 
 func (o *oracle) byToken(h session.TokenHash) (session.Session, session.TokenKind) {
@@ -85,15 +96,19 @@ func (o *oracle) byToken(h session.TokenHash) (session.Session, session.TokenKin
 func TestAgreesWithOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		policies := session.DefaultPolicies()
+		few := policies.Venues[session.Genesis]
+		few.OneTimeTokens = 1
+		policies.Venues[session.Genesis] = few
 		state, index := session.NewState(policies), tokens.New()
 		naive := &oracle{spent: map[session.TokenHash]session.SessionID{}, oneTime: map[session.TokenHash]session.UserID{},
-			bound: map[session.TokenHash]session.SessionID{}}
+			bound: map[session.TokenHash]session.SessionID{}, until: map[session.TokenHash]session.Instant{}}
 		var all []session.TokenHash
 		var handles []session.Handle
 		var ids []session.SessionID
 		now, seq := session.Instant(time.Hour), uint64(0)
 		users := []session.UserID{"ann", "bob", "eve"}
 		do := func(cmd session.Command) {
+			naive.now = now
 			events, _ := state.Decide(cmd, now)
 			for _, e := range events {
 				state.Apply(e)
@@ -181,10 +196,8 @@ func compare(t *rapid.T, index *tokens.Index, naive *oracle, all []session.Token
 		if ok != (wantKind == session.AccessToken) || ok && live != want.Live() {
 			t.Fatalf("check of token %x: %v\n%s", h[:4], ok, cmp.Diff(want.Live(), live))
 		}
-		if user, ok := index.OneTime(h); ok {
-			if naive.oneTime[h] != user {
-				t.Fatalf("one-time token of %q, want %q", user, naive.oneTime[h])
-			}
+		if user, ok := index.OneTime(h); ok != naive.open(h) || ok && naive.oneTime[h] != user {
+			t.Fatalf("one-time token of %q, %t; want %q, %t", user, ok, naive.oneTime[h], naive.open(h))
 		}
 	}
 	for _, h := range handles {

@@ -1,0 +1,287 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"rollbook/bus"
+	"rollbook/engine"
+	"rollbook/engine/session"
+	"rollbook/journeys/portstest"
+)
+
+// TestPodsHaveTheirClientsCommands: every verb is either a pod's or an operator's, on purpose. A new one is to be put here
+// or into podVerbs.
+func TestPodsHaveTheirClientsCommands(t *testing.T) {
+	operators := []session.Verb{session.VerbExpire, session.VerbRevoke, session.VerbRegister, session.VerbChangeCredential, session.VerbDisable, session.VerbEnable,
+		session.VerbUnlock, session.VerbDefineResource, session.VerbRemoveResource, session.VerbPodLost}
+	source, err := os.ReadFile(filepath.Join("..", "..", "engine", "session", "command.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for line := range strings.Lines(string(source)) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), "Verb = ")
+		if !ok || !strings.HasPrefix(name, "Verb") {
+			continue
+		}
+		n++
+		verb := session.Verb(strings.Trim(value, `"`))
+		if slices.Contains(podVerbs, verb) == slices.Contains(operators, verb) {
+			t.Errorf("the command %s belongs to pods or to operators: say to whom", verb)
+		}
+	}
+	if n != len(podVerbs)+len(operators) {
+		t.Errorf("%d verbs were found", n)
+	}
+}
+
+// printed runs bus-config and starts the servers it describes; one of them is on each port.
+func printed(t *testing.T, servers int, more ...string) (dir, url string) {
+	t.Helper()
+	dir, url, _ = printedServers(t, servers, more...)
+	return dir, url
+}
+
+// printedServers is printed, with the servers themselves.
+func printedServers(t *testing.T, servers int, more ...string) (dir, url string, started []*server.Server) {
+	t.Helper()
+	dir = t.TempDir()
+	args := append([]string{"bus-config", "--out", dir, "--listen", "127.0.0.1", "--partitions", "2", "--max-memory", "128", "--max-file", "1"}, more...)
+	var urls []string
+	base := portstest.Take(t)
+	for i := range servers {
+		port := base + 2*i
+		args = append(args, "--server", fmt.Sprintf("nats-%d=127.0.0.1:%d:%d", i, port, port+1))
+		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", port))
+	}
+	store := t.TempDir()
+	if code := run(append(args, "--store-dir", store)); code != exitDone {
+		t.Fatalf("bus-config exits with %d", code)
+	}
+	started = make([]*server.Server, servers)
+	for i := range servers {
+		path := filepath.Join(dir, fmt.Sprintf("nats-%d.conf", i))
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The servers of this test share a machine, and so need a directory each.
+		text = bytes.Replace(text, []byte(store), []byte(filepath.Join(store, fmt.Sprint(i))), 1)
+		own := filepath.Join(t.TempDir(), "nats.conf")
+		putFile(t, own, text)
+		opts, err := server.ProcessConfigFile(own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts.NoSigs, opts.NoLog = true, true
+		if started[i], err = server.NewServer(opts); err != nil {
+			t.Fatal(err)
+		}
+		started[i].Start()
+		t.Cleanup(func() { started[i].Shutdown(); started[i].WaitForShutdown() })
+	}
+	for _, s := range started {
+		if !s.ReadyForConnections(time.Minute) {
+			t.Fatal("a server is not ready")
+		}
+	}
+	return dir, strings.Join(urls, ","), started
+}
+
+// createBook makes the streams as the owner; a cluster takes some seconds to choose a leader before it can.
+func createBook(t *testing.T, dir, url string, replicas int) {
+	t.Helper()
+	owner := connectAs(t, dir, url, "owner")
+	var err error
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if err = owner.Create(t.Context(), bus.Layout{Partitions: 2, Replicas: replicas}); err == nil {
+			return
+		}
+	}
+	t.Fatal(err)
+}
+
+func connectAs(t *testing.T, dir, url, role string) *bus.Bus {
+	t.Helper()
+	b, err := bus.Connect(t.Context(), bus.ConnectConfig{URL: url, Creds: filepath.Join(dir, role+".nk"), Name: role})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+// TestTheProgramUnderItsCredentials has the engine write, an operator add a user, a pod log the user in, and the
+// operator see and end the session, each with the credential of its role and no other's, on one server and on three.
+func TestTheProgramUnderItsCredentials(t *testing.T) {
+	for _, servers := range []int{1, 3} {
+		t.Run(fmt.Sprintf("%d servers", servers), func(t *testing.T) {
+			dir, url := printed(t, servers)
+			createBook(t, dir, url, servers)
+			startEngine(t, dir, url)
+			genesis := startPod(t, dir, url, "adapter")
+			live(t, dir, url, genesis)
+
+			auditor := connectAs(t, dir, url, "auditor")
+			layout, err := auditor.Open(t.Context())
+			if err != nil || layout.Partitions != 2 {
+				t.Fatalf("the auditor opens %+v, %v", layout, err)
+			}
+			l, err := readLedger(t.Context(), auditor, 2)
+			if err != nil || len(l.sessions(0)) != 0 {
+				t.Errorf("the auditor reads %v, %v", l, err)
+			}
+		})
+	}
+}
+
+// TestServeUnderItsCredential runs all roles in one process, with the role that is made for it.
+func TestServeUnderItsCredential(t *testing.T) {
+	dir, url := printed(t, 1, "--role", "owner", "--role", "service", "--role", "operator")
+	createBook(t, dir, url, 1)
+	live(t, dir, url, startPod(t, dir, url, "service"))
+}
+
+// TestPrintForKeysMadeElsewhere: each user's seed stays where it was made, also of two users of one role.
+func TestPrintForKeysMadeElsewhere(t *testing.T) {
+	var c busConfig
+	for i, role := range []string{"owner", "engine", "engine"} {
+		key, err := bus.KeyFile(filepath.Join(t.TempDir(), fmt.Sprint(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Key = append(c.Key, role+"="+key)
+	}
+	c.StoreDir = t.TempDir()
+	cfg, err := c.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	if err := c.print(&text, cfg); err != nil {
+		t.Fatal(err)
+	}
+	opts, err := server.ProcessConfigFile(fileWith(t, text.String()))
+	if err != nil || len(opts.Nkeys) != 3 || !opts.SyncAlways {
+		t.Errorf("the server reads %d users, sync always %v, %v", len(opts.Nkeys), opts.SyncAlways, err)
+	}
+}
+
+// live adds a user, logs in, sees the session, and ends it.
+func live(t *testing.T, dir, url, genesis string) {
+	t.Helper()
+	operator := []string{"--bus", url, "--creds", filepath.Join(dir, "operator.nk")}
+	input, err := os.Open(fileWith(t, "open sesame, open sesame\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer input.Close()
+	before := os.Stdin
+	os.Stdin = input
+	code := run(append([]string{"user", "add", "ann", "--password-stdin"}, operator...))
+	os.Stdin = before
+	if code != exitDone {
+		t.Fatalf("user add exits with %d", code)
+	}
+	login := `{"DETAILS":{"USER_NAME":"ann","PASSWORD":"open sesame, open sesame"}}`
+	if status, text, err := callOnce(genesis+"/event-login-auth", http.Header{}, login); err != nil || !strings.Contains(text, "EVENT_LOGIN_AUTH_ACK") {
+		t.Fatalf("the login is answered %d %s, %v", status, text, err)
+	}
+	for _, args := range [][]string{{"session", "list"}, {"user", "disable", "ann"}, {"user", "list"}} {
+		if code := run(append(args, operator...)); code != exitDone {
+			t.Errorf("%v exits with %d", args, code)
+		}
+	}
+	if _, text, err := callOnce(genesis+"/event-login-auth", http.Header{}, login); err != nil || strings.Contains(text, "EVENT_LOGIN_AUTH_ACK") {
+		t.Errorf("a disabled user logs in: %s, %v", text, err)
+	}
+}
+
+func fileWith(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "text")
+	putFile(t, path, []byte(text))
+	return path
+}
+
+// startEngine runs the writers alone, as the engine, until stop is called or the test ends.
+func startEngine(t *testing.T, dir, url string) (stop func()) {
+	t.Helper()
+	b := connectAs(t, dir, url, "engine")
+	layout, err := b.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(time.Minute); ; {
+		if err = b.CheckDurability(t.Context()); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the engine can not find out whether the servers sync: %v", err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for p := range bus.Partition(layout.Partitions) {
+		w := newWriter(b, p, engine.Config{Policies: session.DefaultPolicies(), Log: slog.New(slog.DiscardHandler)})
+		running.Go(func() { _ = w.Run(ctx) }) // its end is the test's
+	}
+	stop = func() { cancel(); running.Wait() }
+	t.Cleanup(stop)
+	return stop
+}
+
+// startPod runs the service on a bus elsewhere until the test ends; as an adapter without the writers. It gives the
+// address of Genesis.
+func startPod(t *testing.T, dir, url, role string) string {
+	t.Helper()
+	var c cli
+	args := []string{"serve", "--bus", url, "--creds", filepath.Join(dir, role+".nk"), "--port-base", "0", "--accept-loss-window",
+		"--deployment-key-file", fileWith(t, strings.Repeat("k", 32))}
+	if _, err := parserOf(t, &c).Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := everything
+	if role == "adapter" {
+		r = onlyAdapters
+	}
+	h, err := buildHouse(ctx, &c.Serve.serveSettings, r, "", slog.New(slog.DiscardHandler))
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- h.run(ctx, func(context.Context) error { return nil }, func() error { close(ready); return nil })
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the pod ended with %v", err)
+		}
+		h.close()
+	})
+	select {
+	case <-ready:
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("the pod did not start: %v", err)
+	case <-time.After(2 * time.Minute):
+		t.Fatal("the pod did not get ready")
+	}
+	return h.doorURL(h.doors[0], "http")
+}

@@ -1,0 +1,96 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"rollbook/bus"
+)
+
+// When a standby takes over: after silence, and that much later for each process that should rather do so.
+const (
+	silence  = 250 * time.Millisecond // without a word from the writer: it is gone
+	rankStep = 100 * time.Millisecond
+)
+
+// errVacant ends standing by: nobody writes.
+var errVacant = errors.New("nobody writes")
+
+// standBy follows the book until no other writer is heard, or one resigns in our favour. What it folds it folds once:
+// taking over reads only what came since.
+func (w *Writer) standBy(ctx context.Context) error {
+	if w.cfg.Alone {
+		return nil
+	}
+	if !w.clean {
+		w.setRole(Starting)
+	}
+	if err := w.load(ctx); err != nil {
+		return err
+	}
+	w.setRole(StandingBy)
+
+	heard := make(chan bus.Announcement, 16)
+	stop, err := w.cfg.Book.Announcements(func(a bus.Announcement) {
+		select {
+		case heard <- a:
+		default: // there is enough to hear
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("listen for another writer: %w", err)
+	}
+	defer stop()
+	following, end := context.WithCancelCause(ctx)
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		w.watch(following, heard, func() { end(errVacant) })
+	}()
+	defer func() { end(nil); <-watching }()
+	err = w.cfg.Book.Follow(following, w.last, func(stored bus.StoredPage) error { return w.fold(stored, 0) })
+	if errors.Is(context.Cause(following), errVacant) && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// watch calls vacant when it is for us to take over. It runs beside the fold and sees of the state only the epoch.
+func (w *Writer) watch(ctx context.Context, heard <-chan bus.Announcement, vacant func()) {
+	var last bus.Announcement // heard from whoever writes, or has resigned
+	quiet := time.NewTimer(w.patience(bus.EngineID{}))
+	defer quiet.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-quiet.C:
+			vacant()
+			return
+		case a := <-heard:
+			switch {
+			case a.Epoch < w.known.Load() || a.Epoch < last.Epoch || last.Resigns && a.Epoch == last.Epoch:
+				// Of a writer that was deposed and has not noticed, or sent before it resigned.
+			case !a.Resigns:
+				last = a
+				quiet.Reset(w.patience(a.Engine))
+			case a.Successor == (bus.EngineID{}):
+				last = a
+				quiet.Reset(w.patience(a.Engine) - silence)
+			case a.Successor == w.cfg.Spread.id():
+				vacant()
+				return
+			default:
+				last = a
+				quiet.Reset(w.patience(a.Engine)) // its successor is no less likely to be gone than any writer
+			}
+		}
+	}
+}
+
+// patience is how long nothing is heard before we take over from a process.
+func (w *Writer) patience(from bus.EngineID) time.Duration {
+	return silence + time.Duration(w.cfg.Spread.rank(w.cfg.Partition, from))*rankStep
+}
