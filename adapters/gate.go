@@ -61,7 +61,7 @@ type Directory interface {
 	// Decoy is the user that a name nobody has is counted under.
 	Decoy(name string) session.UserID
 	// Key is the API key of a user, unsealed, and its generation; not ok when the user has none or may not use the venue.
-	// It stays in this pod.
+	// It takes as long for a decoy. The key stays in this pod.
 	Key(user session.UserID, venue session.Venue) (key []byte, generation uint64, ok bool)
 }
 

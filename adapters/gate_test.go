@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,153 +12,32 @@ import (
 	"go.uber.org/goleak"
 
 	"rollbook/adapters"
-	"rollbook/bus"
-	"rollbook/engine"
+	"rollbook/adapters/adapterstest"
 	"rollbook/engine/session"
-	"rollbook/projections"
-	"rollbook/projections/resources"
-	"rollbook/projections/tokens"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// people is a directory that compares instead of hashing. It keeps the contract: the same work for a name nobody has.
-type people struct {
-	mu         sync.Mutex
-	passwords  map[string]string // by name; the user id is "u-" and the name
-	generation uint64
-	checks     atomic.Int32 // running now
-	most       atomic.Int32 // the most that ran at once
-	hold       chan struct{}
-}
+// jane is the one user of these tests.
+var jane = adapterstest.Person{User: "u-jane", Names: []string{"jane"}, Password: "right"}
 
-func (p *people) Check(_ context.Context, _ session.Venue, name, password string) (session.Credential, error) {
-	if n := p.checks.Add(1); n > p.most.Load() {
-		p.most.Store(n)
-	}
-	defer p.checks.Add(-1)
-	if p.hold != nil {
-		<-p.hold
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c := session.Credential{User: session.UserID("u-" + name), Generation: p.generation, Verdict: session.NoSuchUser}
-	if want, known := p.passwords[name]; known {
-		if c.Verdict = session.Mismatched; want == password {
-			c.Verdict = session.Matched
-		}
-	}
-	return c, nil
-}
+var must = adapterstest.Must
 
-func (p *people) Find(name string) (session.UserID, bool) {
-	_, known := p.passwords[name]
-	return session.UserID("u-" + name), known
-}
-
-func (p *people) Name(user session.UserID) (string, bool) {
-	return strings.TrimPrefix(string(user), "u-"), true
-}
-
-func (p *people) Profile(user session.UserID) (session.Profile, bool) {
-	return session.Profile{User: user, Names: []string{strings.TrimPrefix(string(user), "u-")}}, true
-}
-
-func (p *people) Current(context.Context) error { return nil }
-
-func (p *people) Generation(session.UserID, session.Venue) (uint64, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.generation, true
-}
-
-func (p *people) Decoy(name string) session.UserID { return session.UserID("u-" + name) }
-
-func (p *people) Key(session.UserID, session.Venue) ([]byte, uint64, bool) { return nil, 0, false }
-
-// house is a writer and any number of pods on a real embedded bus.
+// house is the kit's, with Jane in it and the calls that these tests make again and again.
 type house struct {
-	t      *testing.T
-	bus    *bus.Bus
-	people *people
-	stop   []func()
+	*adapterstest.House
+	t *testing.T
 }
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
-	ctx := context.Background()
-	server, err := bus.StartEmbedded(bus.EmbeddedConfig{DataDir: t.TempDir()})
-	must(t, err)
-	b, err := server.Connect(ctx, "test", slog.New(slog.DiscardHandler))
-	must(t, err)
-	must(t, b.Create(ctx, bus.Layout{Partitions: 1, Replicas: 1}))
-	h := &house{t: t, bus: b, people: &people{passwords: map[string]string{"jane": "right"}, generation: 1}}
-	h.stop = append(h.stop, func() { b.Close(); server.Shutdown() })
-	t.Cleanup(func() {
-		for i := len(h.stop) - 1; i >= 0; i-- {
-			h.stop[i]()
-		}
-	})
-	h.runs(engine.New(engine.Config{Book: b.Book(0), Alone: true, Policies: session.DefaultPolicies(), Log: slog.New(slog.DiscardHandler),
-		OpenIntake: func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {
-			return b.Intake(ctx, 0, epoch, incarnation, after)
-		}}).Run)
-	return h
-}
-
-func (h *house) runs(run func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = run(ctx) }()
-	h.stop = append(h.stop, func() { cancel(); <-done })
+	return &house{adapterstest.NewHouse(t, adapterstest.Settings{People: []adapterstest.Person{jane}}), t}
 }
 
 // pod is a gate with projections of its own; change may alter its configuration.
 func (h *house) pod(change func(*adapters.Config)) *adapters.Gate {
 	h.t.Helper()
-	index, known := tokens.New(), resources.New()
-	f := projections.NewFollower(projections.Config{Books: []projections.Book{h.bus.Book(0)}, Models: []projections.Model{index, known},
-		Staleness: 20 * time.Second, Log: slog.New(slog.DiscardHandler)})
-	h.runs(f.Run)
-	submit, err := h.bus.NewSubmitter(bus.SubmitterConfig{})
-	must(h.t, err)
-	h.stop = append(h.stop, func() { submit.Close() })
-	cfg := adapters.Config{Submit: submit, Directory: h.people, Sessions: index, Resources: known, Follower: f,
-		Policies: session.DefaultPolicies(), Partitions: 1, DeploymentKey: [32]byte{1}, Timeout: 20 * time.Second, Log: slog.New(slog.DiscardHandler)}
-	if change != nil {
-		change(&cfg)
-	}
-	g := adapters.NewGate(cfg)
-	h.runs(g.Run)
-	must(h.t, f.Barrier(context.Background()))
-	return g
-}
-
-// register makes the book know the user.
-func (h *house) register(user session.UserID) {
-	h.t.Helper()
-	submit, err := h.bus.NewSubmitter(bus.SubmitterConfig{})
-	must(h.t, err)
-	defer submit.Close()
-	h.command(submit, &session.Register{User: user, Credential: 1})
-}
-
-func (h *house) command(submit *bus.Submitter, cmd session.Command) session.Reply {
-	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	answer, err := submit.Submit(ctx, bus.Command{ID: bus.NewCommandID(), Verb: string(cmd.Verb()), Body: session.EncodeCommand(cmd)})
-	must(h.t, err)
-	reply, err := session.DecodeReply(answer.Body)
-	must(h.t, err)
-	return reply
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	return h.Pod(change).Gate
 }
 
 func (h *house) login(g *adapters.Gate, venue session.Venue, name, password string) (adapters.Grant, adapters.Refused) {
@@ -180,7 +57,6 @@ func (h *house) check(g *adapters.Gate, venue session.Venue, token string) sessi
 // TestEveryPodKnows: what one pod grants, every pod takes; what one pod ends, no pod takes, asked right after.
 func TestEveryPodKnows(t *testing.T) {
 	h := newHouse(t)
-	h.register("u-jane")
 	one, two := h.pod(nil), h.pod(nil)
 	for range 20 {
 		grant, refused := h.login(one, session.Genesis, "jane", "right")
@@ -226,7 +102,6 @@ func TestEveryPodKnows(t *testing.T) {
 // after next ends the family.
 func TestRotationAcrossPods(t *testing.T) {
 	h := newHouse(t)
-	h.register("u-jane")
 	pods := []*adapters.Gate{h.pod(nil), h.pod(nil)}
 	venue := session.TraderEvolution
 	first, refused := h.login(pods[0], venue, "jane", "right")
@@ -268,17 +143,15 @@ func TestRotationAcrossPods(t *testing.T) {
 // TestUnknownIsNotInvalid: without a writer, and with a view that is stale, the answer is "unavailable".
 func TestUnknownIsNotInvalid(t *testing.T) {
 	h := newHouse(t)
-	h.register("u-jane")
-	g := h.pod(func(c *adapters.Config) { c.Timeout = 300 * time.Millisecond })
-	grant, _ := h.login(g, session.Genesis, "jane", "right")
-	away := h.pod(func(c *adapters.Config) { c.Follower = lost{} })
+	grant, _ := h.login(h.pod(nil), session.Genesis, "jane", "right")
+	g := h.pod(func(c *adapters.Config) { c.Timeout = 300 * time.Millisecond }) // it has seen the login
+	away := h.pod(func(c *adapters.Config) { c.Follower = adapterstest.Lost{} })
 	for _, token := range []string{grant.Access, "never granted"} {
 		if _, refused, err := away.Check(context.Background(), session.Genesis, token); !errors.Is(err, adapters.ErrUnavailable) || refused.No() {
 			t.Errorf("a pod that has lost touch says %s, %v", refused.Code, err)
 		}
 	}
-	h.stop[1]() // the writer
-	h.stop[1] = func() {}
+	h.StopWriters()
 	if _, refused, err := g.Login(context.Background(), adapters.Login{Venue: session.Genesis, Name: "jane", Password: "right"}); !errors.Is(err, adapters.ErrUnavailable) || refused.No() {
 		t.Errorf("a login without a writer: %s, %v", refused.Code, err)
 	}
@@ -287,19 +160,11 @@ func TestUnknownIsNotInvalid(t *testing.T) {
 	}
 }
 
-// lost is a follower that has lost touch with the book.
-type lost struct{}
-
-func (lost) Await(context.Context, bus.Position) error { return projections.ErrStale }
-func (lost) Barrier(context.Context) error             { return projections.ErrStale }
-func (lost) Fresh() error                              { return projections.ErrStale }
-
 // TestChecksAreBounded: no more passwords are hashed at once than set, and no more logins wait than set.
 func TestChecksAreBounded(t *testing.T) {
 	h := newHouse(t)
-	h.register("u-jane")
 	g := h.pod(func(c *adapters.Config) { c.Checks, c.Queue = 2, 3 })
-	h.people.hold = make(chan struct{})
+	release := h.People.Hold()
 	const logins = 12
 	results := make(chan error, logins)
 	for range logins {
@@ -315,39 +180,31 @@ func TestChecksAreBounded(t *testing.T) {
 		}
 		busy++
 	}
-	close(h.people.hold)
+	release()
 	for range 5 {
 		if err := <-results; err != nil {
 			t.Errorf("a login that waited: %v", err)
 		}
 	}
-	if h.people.most.Load() != 2 {
-		t.Errorf("%d passwords were checked at once", h.people.most.Load())
+	if h.People.MostAtOnce() != 2 {
+		t.Errorf("%d passwords were checked at once", h.People.MostAtOnce())
 	}
 }
 
 // TestStaleDirectory: a login judged by an outdated verifier is judged again, not refused and not counted.
 func TestStaleDirectory(t *testing.T) {
 	h := newHouse(t)
-	h.register("u-jane")
 	g := h.pod(nil)
-	submit, err := h.bus.NewSubmitter(bus.SubmitterConfig{})
-	must(t, err)
-	defer submit.Close()
-	h.command(submit, &session.ChangeCredential{User: "u-jane", Credential: 2})
+	h.Command(&session.ChangeCredential{User: jane.User, Credential: 2})
 	go func() { // the directory catches up a little later
 		time.Sleep(50 * time.Millisecond)
-		h.people.mu.Lock()
-		defer h.people.mu.Unlock()
-		h.people.passwords["jane"], h.people.generation = "new", 2
+		h.People.Change(jane.User, func(p *adapterstest.Person) { p.Password, p.Credential = "new", 2 })
 	}()
 	grant, refused := h.login(g, session.Genesis, "jane", "new")
 	if refused.No() || grant.Session.Failed != 0 {
 		t.Errorf("%s after %d failures", refused.Code, grant.Session.Failed)
 	}
-	h.people.mu.Lock()
-	h.people.generation = 1 // and one that never does
-	h.people.mu.Unlock()
+	h.People.Change(jane.User, func(p *adapterstest.Person) { p.Credential = 1 }) // and one that never does
 	if _, refused, err := g.Login(context.Background(), adapters.Login{Venue: session.Genesis, Name: "jane", Password: "new"}); !errors.Is(err, adapters.ErrUnavailable) {
 		t.Errorf("a directory that stays behind: %s, %v", refused.Code, err)
 	}
@@ -356,7 +213,6 @@ func TestStaleDirectory(t *testing.T) {
 // TestUseIsRecorded: a session that is used does not become idle.
 func TestUseIsRecorded(t *testing.T) {
 	h := newHouse(t)
-	h.register("u-jane")
 	var ahead atomic.Int64 // the pod's clock, ahead of the writer's: as if the time had passed
 	g := h.pod(func(c *adapters.Config) {
 		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
@@ -366,15 +222,10 @@ func TestUseIsRecorded(t *testing.T) {
 	if got := h.check(g, session.Genesis, grant.Access); got != session.Accepted {
 		t.Fatal(got)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	adapterstest.Eventually(t, "the use is recorded", func() bool {
 		s, _ := g.Session(grant.Session.ID)
-		if s.LastActive > grant.Session.LastActive {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the use was not recorded")
-		}
-	}
+		return s.LastActive > grant.Session.LastActive
+	})
 	ahead.Store(int64(31 * time.Minute))
 	if got := h.check(g, session.Genesis, grant.Access); got != session.ExpiredToken {
 		t.Errorf("idle for longer than the limit: %s", got)
@@ -384,24 +235,18 @@ func TestUseIsRecorded(t *testing.T) {
 // TestUseIsRecordedAtOnce: Use does not wait for the grain, and another pod sees it.
 func TestUseIsRecordedAtOnce(t *testing.T) {
 	h := newHouse(t)
-	h.register("u-jane")
 	one, two := h.pod(nil), h.pod(nil)
 	grant, _ := h.login(one, session.Genesis, "jane", "right")
 	one.Use(grant.Session.ID, grant.Session.User)
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		if s, _ := two.Session(grant.Session.ID); s.LastActive > grant.Session.LastActive {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the other pod does not see the use")
-		}
-	}
+	adapterstest.Eventually(t, "the other pod sees the use", func() bool {
+		s, _ := two.Session(grant.Session.ID)
+		return s.LastActive > grant.Session.LastActive
+	})
 }
 
 // TestManyLogins: the limit of sessions holds whatever the concurrency, and the refusal names what stands in the way.
 func TestManyLogins(t *testing.T) {
 	h := newHouse(t)
-	h.register("u-jane")
 	g := h.pod(nil)
 	var granted, full atomic.Int32
 	var working sync.WaitGroup

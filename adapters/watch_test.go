@@ -2,16 +2,15 @@ package adapters_test
 
 import (
 	"context"
-	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"rollbook/adapters"
+	"rollbook/adapters/adapterstest"
 	"rollbook/bus"
 	"rollbook/engine/session"
 	"rollbook/projections"
-	"rollbook/projections/resources"
 	"rollbook/projections/tokens"
 )
 
@@ -37,24 +36,19 @@ func (h held) Apply(page projections.Page) error {
 // is told when it ends. One that began and ended unseen is told when the pod sees it.
 func TestWatchOfALaggingPod(t *testing.T) {
 	h := newHouse(t)
-	h.register("u-jane")
 	quick := h.pod(nil)
 	index, gate := tokens.New(), make(chan struct{})
-	f := projections.NewFollower(projections.Config{Books: []projections.Book{h.bus.Book(0)}, Models: []projections.Model{held{index, gate}},
-		Staleness: 20 * time.Second, Log: slog.New(slog.DiscardHandler)})
-	h.runs(f.Run)
+	f := projections.NewFollower(projections.Config{Books: []projections.Book{h.Bus.Book(0)}, Models: []projections.Model{held{index, gate}},
+		Staleness: 20 * time.Second, Log: adapterstest.Discard})
+	adapterstest.Runs(t, f.Run)
 	var open atomic.Bool
 	letGo := func() {
 		if open.CompareAndSwap(false, true) {
 			close(gate)
 		}
 	}
-	h.stop = append(h.stop, letGo)
-	submit, err := h.bus.NewSubmitter(bus.SubmitterConfig{})
-	must(t, err)
-	h.stop = append(h.stop, func() { submit.Close() })
-	slow := adapters.NewGate(adapters.Config{Submit: submit, Directory: h.people, Sessions: index, Resources: resources.New(), Follower: lagging{f},
-		Policies: session.DefaultPolicies(), Partitions: 1, DeploymentKey: [32]byte{1}, Timeout: 20 * time.Second, Log: slog.New(slog.DiscardHandler)})
+	t.Cleanup(letGo)
+	slow := h.pod(func(c *adapters.Config) { c.Sessions, c.Follower = index, lagging{f} })
 
 	var ended [3]<-chan struct{}
 	var grants [3]adapters.Grant
@@ -67,7 +61,7 @@ func TestWatchOfALaggingPod(t *testing.T) {
 		ended[n], stop = slow.Watch(grants[n].Session.ID)
 		defer stop()
 	}
-	_, err = quick.Logout(context.Background(), adapters.Logout{Venue: session.Genesis, Handle: grants[0].Session.Handle})
+	_, err := quick.Logout(context.Background(), adapters.Logout{Venue: session.Genesis, Handle: grants[0].Session.Handle})
 	must(t, err)
 	for n := range ended {
 		if _, seen := slow.Session(grants[n].Session.ID); seen {
@@ -106,7 +100,6 @@ func TestWatchOfALaggingPod(t *testing.T) {
 // makes the oldest void.
 func TestOneTimeDeadline(t *testing.T) {
 	h := newHouse(t)
-	h.register("u-jane")
 	g := h.pod(nil)
 	issue := func(lifetime time.Duration) adapters.OneTime {
 		t.Helper()

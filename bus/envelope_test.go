@@ -12,6 +12,7 @@ func FuzzEnvelopes(f *testing.F) {
 	f.Add(appendCommand(nil, CommandID{1}, 7, "_INBOX.x.o", []byte("body")))
 	f.Add(appendOutcome(appendOutcome(nil, 1, Reply{Body: []byte("a")}), 2, Reply{Position: Position{Page: 3, Index: 4}}))
 	f.Add(append([]byte{announcementVersion}, "an epoch and last and time"...))
+	f.Add(append([]byte{presenceVersion}, "engine-1 is ready\x01"...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if id, token, inbox, body, err := decodeCommand(data); err == nil {
 			if again := appendCommand(nil, id, token, string(inbox), body); !bytes.Equal(again, data) {
@@ -30,6 +31,12 @@ func FuzzEnvelopes(f *testing.F) {
 			again = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(again, a.Last), uint64(a.Time))
 			if !bytes.HasPrefix(data, again) {
 				t.Fatalf("%x was read as %+v", data, a)
+			}
+		}
+		if p, err := decodePresence(data); err == nil {
+			again := binary.BigEndian.AppendUint64(append([]byte{presenceVersion}, p.Engine[:]...), p.Ready)
+			if !bytes.HasPrefix(data, again) || p.Leaving != (data[len(again)] != 0) {
+				t.Fatalf("%x was read as %+v", data, p)
 			}
 		}
 	})

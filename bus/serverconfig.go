@@ -22,6 +22,7 @@ type ServerConfig struct {
 	// PodVerbs are the commands that pods may submit. None: all.
 	PodVerbs []string
 
+	Monitor   string // host:port of each server's monitoring, which anybody may ask who reaches it. "": none
 	StoreDir  string // where each server keeps its streams; required
 	MaxMemory int64  // bytes that streams in memory may take on one server. 0: 256 MiB
 	MaxFile   int64  // bytes that streams in files may take on one server. 0: 10 GiB
@@ -62,6 +63,9 @@ func (c ServerConfig) Text(index int) (string, error) {
 	s := c.Servers[index]
 	var b strings.Builder
 	fmt.Fprintf(&b, "server_name: %q\nlisten: %q\nmax_payload: %d\n\n", s.Name, net.JoinHostPort(cmp.Or(s.Listen, "0.0.0.0"), s.port()), maxPayload)
+	if c.Monitor != "" {
+		fmt.Fprintf(&b, "http: %q\n\n", c.Monitor)
+	}
 	fmt.Fprintf(&b, `# Acknowledged means on disk: without sync_interval always, the last minutes may be lost.
 jetstream {
   store_dir: %q

@@ -17,7 +17,7 @@ type Metrics struct {
 	events     *prometheus.CounterVec
 	appends    *prometheus.HistogramVec
 	pageEvents prometheus.Histogram
-	sessions   prometheus.Gauge
+	sessions   *prometheus.GaugeVec
 	roles      *prometheus.GaugeVec
 	recoveries prometheus.Counter
 	terms      *prometheus.CounterVec
@@ -42,8 +42,8 @@ func NewMetrics() *Metrics {
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 15)}, []string{"outcome"}),
 		pageEvents: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "rollbook_page_events",
 			Help: "Events in a stored page.", Buckets: prometheus.ExponentialBuckets(1, 2, 13)}),
-		sessions: prometheus.NewGauge(prometheus.GaugeOpts{Name: "rollbook_live_sessions",
-			Help: "Sessions that have not ended, as the writer of the partition counts them."}),
+		sessions: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "rollbook_live_sessions",
+			Help: "Sessions that have not ended, by partition, as its writer counts them; no other process tells."}, []string{"partition"}),
 		roles: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "rollbook_writer_role",
 			Help: "What the writer of a partition does in this process: 0 reading the book, 1 standing by, 2 writing, 3 failing to write."}, []string{"partition"}),
 		recoveries: prometheus.NewCounter(prometheus.CounterOpts{Name: "rollbook_writer_recoveries_total",
@@ -106,13 +106,20 @@ func (m *Metrics) appended(took time.Duration, err error) {
 	m.appends.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
-func (m *Metrics) stored(events, sessions int) {
+func (m *Metrics) stored(p bus.Partition, events, sessions int) {
 	m.pageEvents.Observe(float64(events))
-	m.sessions.Set(float64(sessions))
+	m.live(p, sessions)
+}
+
+func (m *Metrics) live(p bus.Partition, sessions int) {
+	m.sessions.WithLabelValues(strconv.Itoa(int(p))).Set(float64(sessions))
 }
 
 func (m *Metrics) role(p bus.Partition, role int32) {
 	m.roles.WithLabelValues(strconv.Itoa(int(p))).Set(float64(role))
+	if role != Writing && role != Failing {
+		m.sessions.DeleteLabelValues(strconv.Itoa(int(p))) // another process's to tell
+	}
 }
 
 func (m *Metrics) recovered() { m.recoveries.Inc() }

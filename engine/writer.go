@@ -216,6 +216,7 @@ func (w *Writer) reign(ctx context.Context) error {
 	w.setRole(Writing)
 	defer w.setRole(StandingBy)
 	w.cfg.Metrics.tookOver()
+	w.cfg.Metrics.live(w.cfg.Partition, w.state.Sessions())
 	w.cfg.Log.Info("writing", "partition", w.cfg.Partition, "epoch", w.epoch, "page", w.last, "sessions", w.state.Sessions())
 	return w.hold(ctx)
 }

@@ -142,6 +142,7 @@ type socket struct {
 	t    *testing.T
 	conn *websocket.Conn
 	refs int
+	said string // the last message, as round read it
 }
 
 func (in *instance) dial(path string) *socket {

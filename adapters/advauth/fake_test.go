@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rollbook/adapters"
+	"rollbook/adapters/adapterstest"
 	"rollbook/engine/session"
 )
 
@@ -164,7 +163,7 @@ func sample() Config {
 // pod makes a handler whose challenges of each login count from one, so that replies can be compared.
 func pod(t *testing.T, cfg Config, gate Gate) *Handler {
 	t.Helper()
-	h := New(cfg, gate, slog.New(slog.DiscardHandler))
+	h := New(cfg, gate, adapterstest.Discard)
 	for i := range h.challenges.numbers {
 		h.challenges.numbers[i].Store(0)
 	}
@@ -176,10 +175,7 @@ func serve(t *testing.T, cfg Config) (*httptest.Server, *fakeGate) {
 	t.Helper()
 	gate := newFakeGate(t)
 	cfg.Now = gate.now
-	server := httptest.NewServer(pod(t, cfg, gate))
-	t.Cleanup(server.Close)
-	server.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return server, gate
+	return adapterstest.Serve(t, pod(t, cfg, gate)), gate
 }
 
 // said is what any call gets, in either form.
@@ -212,43 +208,29 @@ func (s *stateErr) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
 // ask makes one call. Headers are given as "Name: value"; a body that begins with < is XML, another JSON.
 func ask(t *testing.T, server *httptest.Server, method, path, body string, headers ...string) said {
 	t.Helper()
-	request, err := http.NewRequest(method, server.URL+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
+	header := http.Header{}
 	if body != "" {
-		request.Header.Set("Content-Type", "application/json")
+		header.Set("Content-Type", "application/json")
 		if body[0] == '<' {
-			request.Header.Set("Content-Type", "application/xml")
+			header.Set("Content-Type", "application/xml")
 		}
 	}
-	for _, header := range headers {
-		name, value, _ := strings.Cut(header, ": ")
-		request.Header.Set(name, value)
-		if value == "" {
-			request.Header.Del(name)
+	for name, values := range adapterstest.Headers(headers...) {
+		if header[name] = values; values[0] == "" {
+			header.Del(name)
 		}
 	}
-	response, err := server.Client().Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	raw, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := said{status: response.StatusCode, header: response.Header, raw: string(raw)}
-	if len(raw) == 0 {
+	response, raw := adapterstest.Call(t, server.Client(), method, server.URL+path, body, header)
+	s := said{status: response.StatusCode, header: response.Header, raw: raw}
+	if s.raw == "" {
 		return s
 	}
-	if strings.Contains(response.Header.Get("Content-Type"), "xml") {
-		err = xml.Unmarshal(raw, &s)
-	} else {
-		err = json.Unmarshal(raw, &s)
+	decode := json.Unmarshal
+	if strings.Contains(s.header.Get("Content-Type"), "xml") {
+		decode = xml.Unmarshal
 	}
-	if err != nil {
-		t.Fatalf("%s %s: %v in %s", method, path, err, raw)
+	if err := decode([]byte(s.raw), &s); err != nil {
+		t.Fatalf("%s %s: %v in %s", method, path, err, s.raw)
 	}
 	return s
 }

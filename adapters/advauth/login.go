@@ -32,10 +32,10 @@ func (h *Handler) holder(login string) holder {
 	found := holder{decoy, session.Credential{User: decoy, Verdict: session.NoSuchUser}, h.challenges.dummy(decoy)}
 	user, known := h.gate.Find(login)
 	if !known {
-		return found
+		user = decoy // who has no key either, at the same cost
 	}
 	key, generation, ok := h.gate.Key(user, session.AdvAuth)
-	if !ok || len(key) != len(found.key) {
+	if !known || !ok || len(key) != len(found.key) {
 		return found
 	}
 	found.credential = session.Credential{User: user, Generation: generation, Verdict: session.Mismatched}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"rollbook/adapters"
+	"rollbook/adapters/adapterstest"
 	"rollbook/engine/session"
 )
 
@@ -312,17 +312,8 @@ func serve(t *testing.T, cfg Config) (*httptest.Server, *fakeGate, *Handler) {
 	t.Helper()
 	gate := newFakeGate(t)
 	cfg.Now = gate.now
-	h := New(cfg, gate, slog.New(slog.DiscardHandler))
-	server := httptest.NewServer(h)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := h.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-		server.Close()
-	})
-	return server, gate, h
+	h := New(cfg, gate, discard)
+	return adapterstest.Serve(t, h), gate, h
 }
 
 // quick is a configuration for tests that do not wait.
@@ -330,14 +321,4 @@ func quick() Config {
 	cfg := DefaultConfig()
 	cfg.Product = []Product{{"dta", "2.2.2"}, {"auth", "1.1.1"}}
 	return cfg
-}
-
-// eventually waits for something that other goroutines bring about.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within 30 s", what)
-		}
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"rollbook/adapters"
+	"rollbook/adapters/adapterstest"
 	"rollbook/engine/session"
 )
 
@@ -50,29 +51,10 @@ func (r reply) code() string {
 // ask makes one call. Headers are given as "NAME: value".
 func ask(t *testing.T, client *http.Client, method, url, body string, headers ...string) reply {
 	t.Helper()
-	request, err := http.NewRequest(method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, header := range headers {
-		name, value, _ := strings.Cut(header, ": ")
-		request.Header[name] = []string{value} // spelled as given
-	}
-	if client.CheckRedirect == nil {
-		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	raw, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := reply{status: response.StatusCode, header: response.Header, raw: string(raw)}
-	if len(raw) > 0 {
-		if err := json.Unmarshal(raw, &r); err != nil {
+	response, raw := adapterstest.Call(t, client, method, url, body, adapterstest.Headers(headers...))
+	r := reply{status: response.StatusCode, header: response.Header, raw: raw}
+	if raw != "" {
+		if err := json.Unmarshal([]byte(raw), &r); err != nil {
 			t.Fatalf("%s %s: %v in %s", method, url, err, raw)
 		}
 	}

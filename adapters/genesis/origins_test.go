@@ -9,9 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/gorilla/websocket"
-
 	"rollbook/adapters"
+	"rollbook/adapters/adapterstest"
 )
 
 func TestOrigins(t *testing.T) {
@@ -86,8 +85,7 @@ func TestOwnOriginOverLoopback(t *testing.T) {
 		if got := response.Header.Get("Access-Control-Allow-Origin") == test.origin; got != test.ok {
 			t.Errorf("%s at %s: %v", test.origin, test.host, got)
 		}
-		conn, response, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(test.server.URL, "http"),
-			http.Header{"Host": {test.host}, "Origin": {test.origin}})
+		conn, response, err := adapterstest.Handshake(test.server, "", http.Header{"Host": {test.host}, "Origin": {test.origin}})
 		if (err == nil) != test.ok || !test.ok && response.StatusCode != http.StatusForbidden {
 			t.Errorf("socket from %s at %s: %v", test.origin, test.host, err)
 		}

@@ -2,9 +2,7 @@ package genesis
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,12 +12,19 @@ import (
 	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
 
+	"rollbook/adapters/adapterstest"
 	"rollbook/adapters/repliestest"
 )
 
-var discard = slog.New(slog.DiscardHandler)
+// The words of the kit.
+var (
+	discard    = adapterstest.Discard
+	eventually = adapterstest.Eventually
+	send       = adapterstest.Send
+	receive    = adapterstest.Receive
+	closed     = adapterstest.Closed
+)
 
-// handshake opens a socket with a library that is not the server's.
 func handshake(server *httptest.Server, path, origin, cookie string) (*websocket.Conn, *http.Response, error) {
 	header := http.Header{}
 	if origin != "" {
@@ -28,48 +33,12 @@ func handshake(server *httptest.Server, path, origin, cookie string) (*websocket
 	if cookie != "" {
 		header.Set("Cookie", cookie)
 	}
-	return websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http")+path, header)
+	return adapterstest.Handshake(server, path, header)
 }
 
 func dial(t *testing.T, server *httptest.Server, path string) *websocket.Conn {
 	t.Helper()
-	conn, _, err := handshake(server, path, "", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
-}
-
-func send(t *testing.T, conn *websocket.Conn, frame string) {
-	t.Helper()
-	if err := conn.WriteMessage(websocket.TextMessage, []byte(frame)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func receive(t *testing.T, conn *websocket.Conn) string {
-	t.Helper()
-	_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
-	_, frame, err := conn.ReadMessage()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(frame)
-}
-
-// closed is how the server closed the socket.
-func closed(t *testing.T, conn *websocket.Conn) int {
-	t.Helper()
-	_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
-	for {
-		if _, _, err := conn.ReadMessage(); err != nil {
-			if e := (*websocket.CloseError)(nil); errors.As(err, &e) {
-				return e.Code
-			}
-			t.Fatalf("not closed: %v", err)
-		}
-	}
+	return adapterstest.Dial(t, server, path, nil)
 }
 
 // logIn opens a session over the socket.

@@ -1,27 +1,21 @@
 package genesis
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/google/go-cmp/cmp"
+	"rollbook/adapters/adapterstest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden replies")
 
-const wireFiles = "../../testdata/wire/genesis/"
+var goldens = adapterstest.Goldens{Dir: "../../testdata/wire/genesis", Update: update}
 
 // TestWireGoldens sends the requests of each folder in order, byte for byte but for the line ends, and compares the
 // replies. The clock and the tokens are the samples'; the only volatile value is the header Date.
@@ -30,9 +24,9 @@ func TestWireGoldens(t *testing.T) {
 		t.Run(folder, func(t *testing.T) {
 			server, gate, _ := serve(t, quick())
 			gate.plant("83eLYBnlqjIWt1tqtJhKwTXJj2IL2WA0") // the token that the metadata samples use
-			for _, file := range requests(t, folder) {
-				response, body := exchange(t, server.Listener.Addr().String(), read(t, file))
-				golden(t, file, dump(response, body))
+			for _, file := range goldens.Requests(t, folder, "*", 5) {
+				response, body := adapterstest.Exchange(t, server, goldens.Read(t, file))
+				goldens.Compare(t, file, dump(response, body))
 			}
 		})
 	}
@@ -41,10 +35,10 @@ func TestWireGoldens(t *testing.T) {
 		cfg.StrictStatus = true
 		server, gate, _ := serve(t, cfg)
 		gate.plant("83eLYBnlqjIWt1tqtJhKwTXJj2IL2WA0")
-		for _, file := range requests(t, "refusals") {
-			response, body := exchange(t, server.Listener.Addr().String(), read(t, file))
+		for _, file := range goldens.Requests(t, "refusals", "*", 5) {
+			response, body := adapterstest.Exchange(t, server, goldens.Read(t, file))
 			var n nack
-			if err := json.Unmarshal(body, &n); err != nil || len(n.Error) != 1 {
+			if err := json.Unmarshal([]byte(body), &n); err != nil || len(n.Error) != 1 {
 				t.Fatalf("%s: %s", file, body)
 			}
 			if got := response.Status; !strings.HasPrefix(n.Error[0].StatusCode, got[:3]+" ") || got[0] != '4' {
@@ -55,9 +49,9 @@ func TestWireGoldens(t *testing.T) {
 	t.Run("socket", func(t *testing.T) {
 		server, _, _ := serve(t, quick())
 		conn := dial(t, server, "//gwf/")
-		for _, file := range requests(t, "socket") {
-			send(t, conn, strings.TrimSpace(string(read(t, file))))
-			golden(t, file, indent(t, receive(t, conn)))
+		for _, file := range goldens.Requests(t, "socket", "*", 5) {
+			send(t, conn, strings.TrimSpace(goldens.Read(t, file)))
+			goldens.Compare(t, file, indent(t, receive(t, conn)))
 		}
 	})
 }
@@ -68,16 +62,16 @@ func TestWireGoldens(t *testing.T) {
 func TestSeedSamples(t *testing.T) {
 	server, gate, _ := serve(t, quick())
 	gate.plant("83eLYBnlqjIWt1tqtJhKwTXJj2IL2WA0")
-	for _, file := range requests(t, "seed") {
-		_, body := exchange(t, server.Listener.Addr().String(), read(t, file))
+	for _, file := range goldens.Requests(t, "seed", "*", 5) {
+		_, body := adapterstest.Exchange(t, server, goldens.Read(t, file))
 		differ := map[string]bool{}
 		if strings.Contains(file, "refresh") {
 			differ = map[string]bool{".SOURCE_REF": true, ".DETAILS.SYSTEM.DATE": true, ".DETAILS.PRODUCT[0].NAME": true}
-			if !bytes.Contains(body, []byte(`"SOURCE_REF":"123456-789042"`)) {
+			if !strings.Contains(body, `"SOURCE_REF":"123456-789042"`) {
 				t.Errorf("the refresh does not echo its own SOURCE_REF: %s", body)
 			}
 		}
-		want, got := ordered(t, read(t, strings.TrimSuffix(file, ".request")+".sample")), ordered(t, body)
+		want, got := ordered(t, goldens.Read(t, strings.TrimSuffix(file, ".request")+".sample")), ordered(t, body)
 		covers(t, file, want, got, differ)
 	}
 }
@@ -89,14 +83,14 @@ type member struct {
 }
 
 // ordered decodes JSON with objects as []member.
-func ordered(t *testing.T, data []byte) any {
+func ordered(t *testing.T, text string) any {
 	t.Helper()
-	d := json.NewDecoder(bytes.NewReader(data))
+	d := json.NewDecoder(strings.NewReader(text))
 	var value func() any
 	value = func() any {
 		token, err := d.Token()
 		if err != nil {
-			t.Fatalf("%v in %s", err, data)
+			t.Fatalf("%v in %s", err, text)
 		}
 		switch token {
 		case json.Delim('{'):
@@ -158,76 +152,11 @@ func covers(t *testing.T, path string, want, got any, differ map[string]bool) {
 	}
 }
 
-func requests(t *testing.T, folder string) []string {
-	t.Helper()
-	files, err := filepath.Glob(wireFiles + folder + "/*.request")
-	if err != nil || len(files) < 5 {
-		t.Fatalf("%s has %d requests: %v", folder, len(files), err)
-	}
-	return files
-}
-
-func read(t *testing.T, file string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
-
-// golden compares with the reply beside the request.
-func golden(t *testing.T, request string, got []byte) {
-	t.Helper()
-	file := strings.TrimSuffix(request, ".request") + ".response"
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(string(read(t, file)), string(got)); diff != "" {
-		t.Errorf("%s (-want +got; rewrite with -update):\n%s", file, diff)
-	}
-}
-
-// exchange sends a request as it stands, over a connection of its own, and adds only its length.
-func exchange(t *testing.T, address string, request []byte) (*http.Response, []byte) {
-	t.Helper()
-	conn, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
-	head, body, _ := strings.Cut(string(request), "\n\n")
-	head, body = strings.TrimSuffix(head, "\n"), strings.TrimSuffix(body, "\n")
-	if body != "" {
-		head += fmt.Sprintf("\nContent-Length: %d", len(body))
-	}
-	// The reply may come before the request is through.
-	go io.WriteString(conn, strings.ReplaceAll(head, "\n", "\r\n")+"\r\n\r\n"+body)
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatalf("%v after %s", err, head)
-	}
-	defer response.Body.Close()
-	reply, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response, reply
-}
-
-// dump is the reply as a golden holds it: the headers sorted, the body indented.
-func dump(response *http.Response, body []byte) []byte {
-	response.Header.Del("Date")
-	var buf bytes.Buffer
-	fmt.Fprintf(&buf, "%s %s\n", response.Proto, response.Status)
-	_ = response.Header.Write(&buf)
-	out := bytes.ReplaceAll(buf.Bytes(), []byte("\r\n"), []byte("\n"))
+// dump is the reply as a golden holds it: the body indented.
+func dump(response *http.Response, body string) []byte {
+	out := adapterstest.Head(response)
 	if len(body) > 0 {
-		out = append(append(out, '\n'), indentJSON(body)...)
+		out = append(append(out, '\n'), indentJSON([]byte(body))...)
 	}
 	return out
 }

@@ -1,14 +1,9 @@
 package nebula
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -16,79 +11,49 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/gorilla/websocket"
+
+	"rollbook/adapters/adapterstest"
 )
 
-func goroutines() int { return runtime.NumGoroutine() }
-
 // bad makes requests and frames that are wrong in some way.
-type bad struct{ *rand.Rand }
-
-func (b bad) pick(of ...string) string { return of[b.IntN(len(of))] }
+type bad struct{ adapterstest.Wrong }
 
 func (b bad) value() string {
-	return b.pick(`null`, `7`, `-1e999`, `true`, `[]`, `{}`, `"x"`, `"hunter2"`, `""`, `"\ud800"`, `"`+strings.Repeat("y", 1+b.IntN(2000))+`"`, `1.5`, `"1657556824000"`, `9223372036854775808`,
+	return b.Pick(`null`, `7`, `-1e999`, `true`, `[]`, `{}`, `"x"`, `"hunter2"`, `""`, `"\ud800"`, `"`+strings.Repeat("y", 1+b.IntN(2000))+`"`, `1.5`, `"1657556824000"`, `9223372036854775808`,
 		`{"token":7}`, `{"token":"hunter2"}`, `{"token":"a.b.c"}`, `{"apiKey":"k"}`, `{"apiKey":"k","timestamp":1657556824000,"signature":"hunter2"}`, `{"username":"x","password":"hunter2"}`,
 		`{"username":[]}`, `[[["a"]]]`, strings.Repeat(`[`, 100)+strings.Repeat(`]`, 100), strings.Repeat(`{"d":`, 100)+"1"+strings.Repeat(`}`, 100))
 }
 
-func (b bad) object(names ...string) string {
-	var text strings.Builder
-	text.WriteString("{")
-	for i := range b.IntN(6) {
-		if i > 0 {
-			text.WriteString(",")
-		}
-		fmt.Fprintf(&text, "%q:%s", b.pick(names...), b.value())
-	}
-	text.WriteString("}")
-	return b.spoil(text.String())
-}
+func (b bad) object(names ...string) string { return b.spoil(b.Object(b.value, names...)) }
 
-func (b bad) spoil(text string) string {
-	switch b.IntN(6) {
-	case 0:
-		return text[:b.IntN(len(text)+1)]
-	case 1:
-		at := b.IntN(len(text))
-		return text[:at] + string(rune(b.IntN(256))) + "\xff" + text[at:]
-	case 2:
-		return b.pick("[]", "null", "7", `"x"`, text+text, "\ufeff"+text, "<xml/>", strings.Repeat("{", 5000), strings.Repeat(`{"a":`, 5000), "\x00", strings.Repeat(" ", 61<<10))
-	}
-	return text
-}
+func (b bad) spoil(text string) string { return b.Spoil(text, strings.Repeat(" ", 61<<10)) }
 
 // documented are the replies over HTTP, by status and code.
 var documented = []string{"400 100", "400 400", "401 10000", "403 2", "404 404"}
 
 func TestMalformedCalls(t *testing.T) {
 	d := serve(t, Config{})
-	b := bad{rand.New(rand.NewPCG(2022, 711))}
-	var before, after runtime.MemStats
-	for i := range 1500 {
-		if i == 100 {
-			runtime.GC()
-			runtime.ReadMemStats(&before)
-		}
-		method := b.pick("POST", "POST", "POST", "POST", "GET", "PUT", "DELETE", "PATCH", "BREW")
-		path := b.pick(tokenPath, tokenPath, tokenPath, "/", "/trader-api/", "/trader-api/auth/token/", "//trader-api/auth/token", "/trader-api/../auth/token", "/TRADER-API/auth/token", "/trader-api/%2e%2e/x", "/api/auth/token", "/%ff")
-		body, auth := b.object("email", "password", "email", "password", "x"), b.pick("", "Bearer", "Bearer ", "Bearer hunter2", "bearer a.b.c", "Basic aHVudGVyMg==", "Bearer "+strings.Repeat("x.", 3000))
-		response, reply := request(t, d.Server, method, path, body, "Authorization", auth, "Content-Type", b.pick("", "application/json", "text/xml", "multipart/form-data"))
-		what := fmt.Sprintf("request %d: %s %s %.60q %.300q", i, method, path, auth, body)
+	b := bad{adapterstest.NewWrong(2022, 711)}
+	run := adapterstest.Malformed{Requests: 1500, WarmUp: 100, Growth: 10 << 20, Documented: documented}
+	counts := run.Run(t, func(int) adapterstest.Answer {
+		method := b.Pick("POST", "POST", "POST", "POST", "GET", "PUT", "DELETE", "PATCH", "BREW")
+		path := b.Pick(tokenPath, tokenPath, tokenPath, "/", "/trader-api/", "/trader-api/auth/token/", "//trader-api/auth/token", "/trader-api/../auth/token", "/TRADER-API/auth/token", "/trader-api/%2e%2e/x", "/api/auth/token", "/%ff")
+		body, auth := b.object("email", "password", "email", "password", "x"), b.Pick("", "Bearer", "Bearer ", "Bearer hunter2", "bearer a.b.c", "Basic aHVudGVyMg==", "Bearer "+strings.Repeat("x.", 3000))
+		response, reply := request(t, d.Server, method, path, body, "Authorization", auth, "Content-Type", b.Pick("", "application/json", "text/xml", "multipart/form-data"))
+		a := adapterstest.Answer{Asked: fmt.Sprintf("%s %s %.60q %.300q", method, path, auth, body), Status: response.StatusCode, Reply: reply}
 		var f struct {
 			Code    int    `json:"code"`
 			Message string `json:"message"`
 		}
-		if err := json.Unmarshal([]byte(reply), &f); err != nil || f.Message == "" || !slices.Contains(documented, fmt.Sprintf("%d %d", response.StatusCode, f.Code)) {
-			t.Errorf("%s: %d %s", what, response.StatusCode, reply)
+		if err := json.Unmarshal([]byte(reply), &f); err == nil && f.Message != "" && response.Header.Get("Content-Type") == "application/json" {
+			a.Kind = fmt.Sprintf("%d %d", response.StatusCode, f.Code)
 		}
-		if strings.Contains(reply, "hunter2") || response.Header.Get("Content-Type") != "application/json" {
-			t.Errorf("%s: %s", what, reply)
+		return a
+	})
+	for _, some := range []string{"400 400", "401 10000", "404 404"} {
+		if counts[some] < 10 {
+			t.Errorf("%d replies are %s: %v", counts[some], some, counts)
 		}
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if after.HeapAlloc > before.HeapAlloc+10<<20 {
-		t.Errorf("the heap grew from %d to %d", before.HeapAlloc, after.HeapAlloc)
 	}
 	if d.gate.sessions() != 0 {
 		t.Errorf("%d sessions", d.gate.sessions())
@@ -101,53 +66,67 @@ var documentedErrors = []string{`"400" 400`, `"400" 6002`, `"401" 6000`, `"401" 
 func TestMalformedFrames(t *testing.T) {
 	d := serve(t, Config{MessageRate: 1 << 20})
 	conn := dial(t, d.Server, "/")
-	b := bad{rand.New(rand.NewPCG(2022, 712))}
-	silent := 0
-	for range 1500 {
+	b := bad{adapterstest.NewWrong(2022, 712)}
+	run := adapterstest.Malformed{Requests: 1500, WarmUp: 100, Growth: 10 << 20, Documented: append([]string{passedOver, "answered"}, documentedErrors...)}
+	counts := run.Run(t, func(int) adapterstest.Answer {
 		frame := b.object("q", "sid", "sig", "d", "q", "sid", "x")
 		if b.IntN(3) > 0 {
 			frame = b.spoil(fmt.Sprintf(`{"q":%s,"sid":%s,"d":%s,"sig":%s}`,
-				b.pick(`"v1/broker.oms/createSession"`, `"exchange.market/createSession"`, `"v1/heartbeat/ping"`, `"v1/broker.oms/x"`, `"y"`, `7`, `null`), b.pick(`1`, `"2"`, `0`, `-1`, `null`, `1.5`, `[]`), b.value(), b.pick("null", "null", "1", "3", "9", `"3"`)))
+				b.Pick(`"v1/broker.oms/createSession"`, `"exchange.market/createSession"`, `"v1/heartbeat/ping"`, `"v1/broker.oms/x"`, `"y"`, `7`, `null`), b.Pick(`1`, `"2"`, `0`, `-1`, `null`, `1.5`, `[]`), b.value(), b.Pick("null", "null", "1", "3", "9", `"3"`)))
 		}
 		kind := websocket.TextMessage
 		if strings.Contains(frame, "\xff") || b.IntN(20) == 0 {
 			kind = websocket.BinaryMessage
 		}
 		must(t, conn.WriteMessage(kind, []byte(frame)))
-		send(t, conn, createFrame("fence", -99))
-		for n := 0; ; n++ {
-			got := receive(t, conn)
-			if strings.Contains(got, `"sid":-99`) {
-				if n == 0 {
-					silent++
-				}
-				break
-			}
-			var r struct {
-				Sig       int
-				Q         *string
-				ErrorType string
-				SID       *int64
-				D         json.RawMessage
-			}
-			if err := json.Unmarshal([]byte(got), &r); err != nil || r.Q == nil {
-				t.Fatalf("%.300q: %s", frame, got)
-			}
-			switch {
-			case r.Sig == 2:
-				parts := strings.SplitN(frameErrorOf(t, got), " ", 3)
-				if !slices.Contains(documentedErrors, parts[0]+" "+parts[1]) {
-					t.Errorf("%.300q: %s", frame, got)
-				}
-			case r.SID == nil || r.Sig != 0 && r.Sig != 1 && r.Sig != 3 || r.Sig != 3 && *r.Q != heartbeat:
-				t.Errorf("%.300q: %s", frame, got)
-			}
-		}
-	}
-	if silent < 200 || silent > 1300 || d.gate.sessions() != 0 {
+		a := answered(t, conn)
+		a.Asked = fmt.Sprintf("%.300q", frame)
+		return a
+	})
+	if silent := counts[passedOver]; silent < 200 || silent > 1300 || d.gate.sessions() != 0 {
 		t.Errorf("%d of 1500 were passed over, %d sessions", silent, d.gate.sessions())
 	}
 	asks(t, conn, createFrame(d.token(t), 1), created)
+}
+
+const passedOver = "passed over"
+
+// answered is what one frame gets: all that comes before the answer to a sound one that is sent behind it. Of several
+// messages the first that is not documented counts, or else the last.
+func answered(t *testing.T, conn *websocket.Conn) adapterstest.Answer {
+	t.Helper()
+	send(t, conn, createFrame("fence", -99))
+	a := adapterstest.Answer{Kind: passedOver, Echoes: true} // a ping brings back what it is given
+	for bad := false; ; {
+		got := receive(t, conn)
+		if strings.Contains(got, `"sid":-99`) {
+			return a
+		}
+		a.Reply += got
+		if bad {
+			continue
+		}
+		var r struct {
+			Sig       int
+			Q         *string
+			ErrorType string
+			SID       *int64
+			D         json.RawMessage
+		}
+		if err := json.Unmarshal([]byte(got), &r); err != nil || r.Q == nil {
+			t.Fatal(got)
+		}
+		switch {
+		case r.Sig == 2:
+			parts := strings.SplitN(frameErrorOf(t, got), " ", 3)
+			a.Kind = parts[0] + " " + parts[1]
+			bad = !slices.Contains(documentedErrors, a.Kind)
+		case r.SID == nil || r.Sig != 0 && r.Sig != 1 && r.Sig != 3 || r.Sig != 3 && *r.Q != heartbeat:
+			a.Kind, bad = "unknown", true
+		default:
+			a.Kind = "answered"
+		}
+	}
 }
 
 // TestBodies: too large ones and ones that never end are refused in time.
@@ -163,15 +142,9 @@ func TestBodies(t *testing.T) {
 		t.Errorf("50 KiB: %d %s", response.StatusCode, body)
 	}
 	for _, head := range []string{"POST /trader-api/auth/token", "POST /trader-api/x", "PUT /", "GET /.well-known/jwks.json"} {
-		conn, err := net.Dial("tcp", d.Listener.Addr().String())
-		must(t, err)
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-		_, err = io.WriteString(conn, head+" HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-		must(t, err)
-		reply, err := io.ReadAll(conn)
-		conn.Close()
-		if err != nil || !bytes.HasPrefix(reply, []byte("HTTP/1.1 ")) || bytes.HasPrefix(reply, []byte("HTTP/1.1 5")) {
-			t.Errorf("%s: %v %.100q", head, err, reply)
+		reply := adapterstest.Raw(t, d.Server, head+" HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+		if !strings.HasPrefix(reply, "HTTP/1.1 ") || strings.HasPrefix(reply, "HTTP/1.1 5") {
+			t.Errorf("%s: %.100q", head, reply)
 		}
 	}
 }

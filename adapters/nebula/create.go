@@ -157,21 +157,22 @@ func (h *Handler) createByKey(ctx context.Context, p presented) (opened, *fault)
 func (h *Handler) judgeKey(p presented) session.Credential {
 	dummy := hmac.New(sha256.New, h.dummy[:])
 	dummy.Write([]byte(p.apiKey))
-	key, c := dummy.Sum(nil)[:16], session.Credential{Verdict: session.NoSuchUser}
-	if user, ok := h.gate.Find(p.apiKey); ok {
-		if theirs, generation, ok := h.gate.Key(user, session.Nebula); ok {
-			key, c = theirs, session.Credential{User: user, Generation: generation, Verdict: session.Mismatched}
-		}
+	// A decoy is made, and a key asked for, whoever has the name: what either costs would tell.
+	decoy := h.gate.Decoy(p.apiKey)
+	key, c := dummy.Sum(nil)[:16], session.Credential{User: decoy, Verdict: session.NoSuchUser}
+	user, known := h.gate.Find(p.apiKey)
+	if !known {
+		user = decoy
+	}
+	if theirs, generation, ok := h.gate.Key(user, session.Nebula); known && ok {
+		key, c = theirs, session.Credential{User: user, Generation: generation, Verdict: session.Mismatched}
 	}
 	if !h.cfg.RawSecrets {
 		key = []byte(hex.EncodeToString(key))
 	}
 	given, err := hex.DecodeString(p.signature)
 	matches := hmac.Equal(given, signature(key, p.apiKey, p.at)) && err == nil
-	switch {
-	case c.Verdict == session.NoSuchUser:
-		c.User = h.gate.Decoy(p.apiKey)
-	case matches:
+	if matches && c.Verdict == session.Mismatched {
 		c.Verdict = session.Matched
 	}
 	return c

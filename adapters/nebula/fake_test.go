@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rollbook/adapters"
+	"rollbook/adapters/adapterstest"
 	"rollbook/engine/session"
 )
 
@@ -285,28 +285,22 @@ func serve(t *testing.T, cfg Config) *desk {
 	d := &desk{clock: newClock(), board: &memoryBoard{}}
 	d.gate = newFakeGate(t, d.clock.now)
 	cfg.Now = d.clock.now
-	d.h = New(cfg, d.gate, d.board, discard)
-	useSpareKeys(d.h)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- d.h.Run(ctx) }()
-	d.Server = httptest.NewServer(d.h)
-	t.Cleanup(func() {
-		patience, stop := context.WithTimeout(context.Background(), time.Minute)
-		defer stop()
-		if err := d.h.Shutdown(patience); err != nil {
-			t.Error(err)
-		}
-		cancel()
-		<-done
-		d.Server.Close()
-		d.Client().CloseIdleConnections()
-	})
+	d.Server, d.h = open(t, cfg, d.gate, d.board)
+	return d
+}
+
+// open runs a handler, serves it, and waits until it has a key.
+func open(t *testing.T, cfg Config, gate Gate, board KeyBoard) (*httptest.Server, *Handler) {
+	t.Helper()
+	h := New(cfg, gate, board, discard)
+	useSpareKeys(h)
+	adapterstest.Runs(t, h.Run)
+	server := adapterstest.Serve(t, h)
 	eventually(t, "a key is published", func() bool {
-		set, err := d.h.keys.jwkSet(ctx)
+		set, err := h.keys.jwkSet(context.Background())
 		return err == nil && strings.Contains(string(set), "RSA")
 	})
-	return d
+	return server, h
 }
 
 func useSpareKeys(h *Handler) {
@@ -314,45 +308,19 @@ func useSpareKeys(h *Handler) {
 	h.keys.mint = func() (*rsa.PrivateKey, error) { return spareKeys()[(made.Add(1)-1)%3], nil }
 }
 
-var discard = slog.New(slog.DiscardHandler)
+// The words of the kit.
+var (
+	discard    = adapterstest.Discard
+	must       = adapterstest.Must
+	eventually = adapterstest.Eventually
+	send       = adapterstest.Send
+	receive    = adapterstest.Receive
+	closed     = adapterstest.Closed
+)
 
-// eventually waits for something that other goroutines bring about.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within 30 s", what)
-		}
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// dial opens a socket with a library that is not the server's.
 func dial(t *testing.T, server *httptest.Server, path string) *websocket.Conn {
 	t.Helper()
-	conn, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http")+path, nil)
-	must(t, err)
-	t.Cleanup(func() { conn.Close() })
-	return conn
-}
-
-func send(t *testing.T, conn *websocket.Conn, frame string) {
-	t.Helper()
-	must(t, conn.WriteMessage(websocket.TextMessage, []byte(frame)))
-}
-
-func receive(t *testing.T, conn *websocket.Conn) string {
-	t.Helper()
-	_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
-	_, frame, err := conn.ReadMessage()
-	must(t, err)
-	return string(frame)
+	return adapterstest.Dial(t, server, path, nil)
 }
 
 // asks sends a frame and compares the reply's text.
@@ -361,21 +329,6 @@ func asks(t *testing.T, conn *websocket.Conn, frame, want string) {
 	send(t, conn, frame)
 	if got := receive(t, conn); got != want {
 		t.Errorf("%.200s\n got %s\nwant %s", frame, got, want)
-	}
-}
-
-// closed is how the server closed the socket.
-func closed(t *testing.T, conn *websocket.Conn) int {
-	t.Helper()
-	_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
-	for {
-		if _, _, err := conn.ReadMessage(); err != nil {
-			e, ok := err.(*websocket.CloseError)
-			if !ok {
-				t.Fatalf("not closed: %v", err)
-			}
-			return e.Code
-		}
 	}
 }
 

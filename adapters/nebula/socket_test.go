@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,8 @@ import (
 	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
 	"golang.org/x/time/rate"
+
+	"rollbook/adapters/adapterstest"
 )
 
 func byPassword(sid int) string {
@@ -204,7 +207,7 @@ func TestShutdown(t *testing.T) {
 		if gate.sessions() != 1 || gate.ends != 1 {
 			t.Errorf("%d sessions, %d ended", gate.sessions(), gate.ends)
 		}
-		if _, response, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil); err == nil || response.StatusCode != http.StatusServiceUnavailable {
+		if _, response, err := adapterstest.Handshake(server, "", nil); err == nil || response.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("a socket after the end: %v", err)
 		}
 		server.Client().CloseIdleConnections()
@@ -252,9 +255,8 @@ func TestSocketLimits(t *testing.T) {
 	})
 	t.Run("sockets and origins", func(t *testing.T) {
 		d := serve(t, Config{MaxSockets: 1, AllowedOrigins: []string{"https://app.example.com"}})
-		at := "ws" + strings.TrimPrefix(d.URL, "http")
 		for origin, want := range map[string]int{"https://evil.example": 403, "null": 403} {
-			_, response, err := websocket.DefaultDialer.Dial(at, http.Header{"Origin": {origin}})
+			_, response, err := adapterstest.Handshake(d.Server, "", http.Header{"Origin": {origin}})
 			if err == nil || response.StatusCode != want {
 				t.Errorf("%s: %v", origin, err)
 			}
@@ -262,10 +264,10 @@ func TestSocketLimits(t *testing.T) {
 				t.Errorf("%s may call", origin)
 			}
 		}
-		conn, _, err := websocket.DefaultDialer.Dial(at, http.Header{"Origin": {"https://App.example.com"}})
+		conn, _, err := adapterstest.Handshake(d.Server, "", http.Header{"Origin": {"https://App.example.com"}})
 		must(t, err)
 		defer conn.Close()
-		if _, response, err := websocket.DefaultDialer.Dial(at, nil); err == nil || response.StatusCode != 503 {
+		if _, response, err := adapterstest.Handshake(d.Server, "", nil); err == nil || response.StatusCode != 503 {
 			t.Errorf("a second socket: %v", err)
 		}
 		if response, _ := request(t, d.Server, "OPTIONS", tokenPath, "", "Origin", "https://app.example.com"); response.Header.Get("Access-Control-Allow-Origin") != "https://app.example.com" {
@@ -292,11 +294,11 @@ func TestSocketLimits(t *testing.T) {
 		tokens := []string{d.token(t), d.token(t)}
 		conn := dial(t, d.Server, "/")
 		asks(t, conn, createFrame(tokens[1], 1), created)
-		before := goroutines()
+		before := runtime.NumGoroutine()
 		for n := range 200 {
 			asks(t, conn, createFrame(tokens[n%2], 1), created)
 		}
-		eventually(t, "the goroutines of replaced sessions end", func() bool { return goroutines() <= before+3 })
+		eventually(t, "the goroutines of replaced sessions end", func() bool { return runtime.NumGoroutine() <= before+3 })
 	})
 }
 

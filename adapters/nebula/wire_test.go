@@ -8,11 +8,8 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -20,31 +17,26 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rollbook/adapters"
+	"rollbook/adapters/adapterstest"
 	"rollbook/engine/session"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden replies")
 
-const wireFiles = "../../testdata/wire/nebula/"
+var goldens = adapterstest.Goldens{Dir: "../../testdata/wire/nebula", Update: update}
 
+// request makes one call. Headers are given as name, value, ...; an empty value is sent.
 func request(t *testing.T, server *httptest.Server, method, path, body string, headers ...string) (*http.Response, string) {
 	t.Helper()
-	r, err := http.NewRequest(method, server.URL+path, strings.NewReader(body))
-	must(t, err)
+	header := http.Header{}
 	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
+		header.Set(headers[i], headers[i+1])
 	}
-	client := *server.Client()
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	response, err := client.Do(r)
-	must(t, err)
-	defer response.Body.Close()
-	reply, err := io.ReadAll(response.Body)
-	must(t, err)
+	response, reply := adapterstest.Call(t, server.Client(), method, server.URL+path, body, header)
 	if cache := response.Header.Get("Cache-Control"); cache != "no-store" && path != jwksPath {
 		t.Errorf("%s %s: Cache-Control %q", method, path, cache)
 	}
-	return response, string(reply)
+	return response, reply
 }
 
 // token logs in and gives the token.
@@ -75,7 +67,7 @@ func TestWireGoldens(t *testing.T) {
 				"$STRING", hex.EncodeToString(signature(secret, "jane-key", "1657556824001")))
 			conn := dial(t, d.Server, "/")
 			var out strings.Builder
-			for line := range strings.Lines(string(read(t, wireFiles+script+".script"))) {
+			for line := range strings.Lines(goldens.Read(t, script+".script")) {
 				line = strings.TrimSuffix(line, "\n")
 				fmt.Fprintln(&out, line)
 				step, isStep := strings.CutPrefix(line, "> ")
@@ -99,7 +91,7 @@ func TestWireGoldens(t *testing.T) {
 					}
 				}
 			}
-			golden(t, wireFiles+script+".golden", out.String())
+			goldens.CompareFile(t, script+".golden", []byte(out.String()))
 		})
 	}
 }
@@ -123,24 +115,6 @@ func legible(t *testing.T, body string) string {
 	return modulus.ReplaceAllString(kidText.ReplaceAllString(body, `"kid":"<22 characters>"`), `"n":"<256 bytes>"`)
 }
 
-func read(t *testing.T, file string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(filepath.FromSlash(file))
-	must(t, err)
-	return data
-}
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		must(t, os.WriteFile(file, []byte(got), 0o644))
-		return
-	}
-	if diff := cmp.Diff(string(read(t, file)), got); diff != "" {
-		t.Errorf("%s (-want +got; rewrite with -update):\n%s", file, diff)
-	}
-}
-
 // kinds gives an object's fields in their order, with the JSON type of each.
 func kinds(t *testing.T, data []byte) (fields []string) {
 	t.Helper()
@@ -162,7 +136,7 @@ func kinds(t *testing.T, data []byte) (fields []string) {
 func TestSeedToken(t *testing.T) {
 	d := serve(t, Config{Issuer: "https://trading-master-exberry.eu.auth0.com/", ClientID: "unZc9VTq8WJFs4r4NcuWMLHo2HsFkMMH",
 		Accounts: map[session.UserID]Account{janeID: {AccountID: 9, UserID: "5", ExchangeID: 30, MpID: 2087505303}}})
-	sample := strings.Split(strings.TrimSpace(string(read(t, wireFiles+"seed.token"))), ".")
+	sample := strings.Split(strings.TrimSpace(goldens.Read(t, "seed.token")), ".")
 	ours := strings.Split(d.token(t), ".")
 	for part, extra := range map[int]string{0: "", 1: "jti string"} {
 		want, err := base64.RawURLEncoding.DecodeString(sample[part])

@@ -1,13 +1,11 @@
 package traderevolution
 
 import (
-	"context"
 	"testing"
 	"time"
 
 	"rollbook/adapters"
-	"rollbook/bus"
-	"rollbook/projections"
+	"rollbook/adapters/adapterstest"
 )
 
 // TestBookAway: what is not known is a 500 and nothing else.
@@ -18,11 +16,11 @@ func TestBookAway(t *testing.T) {
 	p, admin := healthy.login("demo", "pw"), healthy.login("admin", "secret")
 	ott := healthy.ask("POST", "/external/token", "", as(p.AccessToken)).Token
 	short := func(c *adapters.Config) { c.Timeout = 60 * time.Millisecond }
-	lame, blind := newClient(t, free(), h.gate(short)), newClient(t, free(), h.gate(func(c *adapters.Config) { c.Follower = lost{} }))
+	lame, blind := newClient(t, free(), h.gate(short)), newClient(t, free(), h.gate(func(c *adapters.Config) { c.Follower = adapterstest.Lost{} }))
 	strict := free()
 	strict.StandardStatus = true
 	strictLame := newClient(t, strict, h.gate(short))
-	h.writer()
+	h.StopWriters()
 	unavailable := func(what string, r reply, status int) {
 		t.Helper()
 		if r.status != status || r.raw != `{"errors":["99.3.0.1"]}`+"\n" || r.header.Get("Retry-After") != "1" || r.header.Get("WWW-Authenticate") != "" {
@@ -47,10 +45,3 @@ func TestBookAway(t *testing.T) {
 	unavailable("a refresh of a token it does not know", blind.refresh("nobody's"), 500)
 	unavailable("a one-time token it does not know", blind.verify("nobody's"), 500)
 }
-
-// lost is a follower that has lost touch with the book.
-type lost struct{}
-
-func (lost) Await(context.Context, bus.Position) error { return projections.ErrStale }
-func (lost) Barrier(context.Context) error             { return projections.ErrStale }
-func (lost) Fresh() error                              { return projections.ErrStale }

@@ -3,61 +3,41 @@ package traderevolution
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"rollbook/adapters/adapterstest"
 )
 
 // bad makes requests that are wrong in some way: by method, by path, by syntax, by type, by size, by credentials.
-type bad struct{ *rand.Rand }
-
-func (b bad) pick(of ...string) string { return of[b.IntN(len(of))] }
+type bad struct{ adapterstest.Wrong }
 
 func (b bad) path() string {
-	return "/" + b.pick("", "", "/", "x/") + b.pick("auth/token", "auth/token", "auth/token/refresh", "auth/pfixtoken/verify", "external/token/verify", "external/token/verify",
+	return "/" + b.Pick("", "", "/", "x/") + b.Pick("auth/token", "auth/token", "auth/token/refresh", "auth/pfixtoken/verify", "external/token/verify", "external/token/verify",
 		"external/token", "connectors/settings", "methods/errors", "methods/errors?errorId=%00", "methods/errors?errorId=1;2", "users", "", "%2e%2e/x", "%ff", "auth/token?login=demo",
 		strings.Repeat("a/", 500), "auth/token/refresh?token=hunter2")
 }
 
 func (b bad) value() string {
-	return b.pick(`null`, `7`, `-1e999`, `1.5`, `true`, `[]`, `{}`, `"x"`, `"hunter2"`, `""`, `"\ud800"`, `"`+strings.Repeat("y", 1+b.IntN(2000))+`"`, `[[["a"]]]`,
+	return b.Pick(`null`, `7`, `-1e999`, `1.5`, `true`, `[]`, `{}`, `"x"`, `"hunter2"`, `""`, `"\ud800"`, `"`+strings.Repeat("y", 1+b.IntN(2000))+`"`, `[[["a"]]]`,
 		`{"login":"demo"}`, strings.Repeat(`[`, 5000)+strings.Repeat(`]`, 5000), `99999999999999999999`, `"demo"`)
 }
 
 func (b bad) body() string {
-	var body strings.Builder
-	body.WriteString("{")
-	for i := range b.IntN(6) {
-		if i > 0 {
-			body.WriteString(",")
-		}
-		fmt.Fprintf(&body, "%q:%s", b.pick("login", "login", "password", "password", "token", "link", "accessTokenLifeTime", "Login", "x"), b.value())
-	}
-	body.WriteString("}")
-	text := body.String()
-	switch b.IntN(6) {
-	case 0:
-		return text[:b.IntN(len(text)+1)]
-	case 1:
-		at := b.IntN(len(text))
-		return text[:at] + string(rune(b.IntN(256))) + "\xff" + text[at:]
-	case 2:
-		return b.pick("[]", "null", "7", `"x"`, text+text, "\ufeff"+text, "<xml/>", strings.Repeat("{", 5000), strings.Repeat(`{"a":`, 3000), "\x00", strings.Repeat(" ", 17000), "login=demo&password=hunter2")
-	}
-	return text
+	return b.Spoil(b.Object(b.value, "login", "login", "password", "password", "token", "link", "accessTokenLifeTime", "Login", "x"),
+		strings.Repeat(" ", 17000), "login=demo&password=hunter2")
 }
 
 func (b bad) headers() []string {
 	var headers []string
 	for _, name := range []string{"Authorization", "Authorization", "token", "token", "Content-Type", "If-None-Match", "Range", "Cookie"} {
 		if b.IntN(3) == 0 {
-			headers = append(headers, name+": "+b.pick("x", "null", "", "hunter2", "Bearer", "Bearer hunter2", "Bearer \xff\xfe", "Basic ZGVtbzpwdw==", strings.Repeat("z", 3000), "application/json", "text/plain; ="))
+			headers = append(headers, name+": "+b.Pick("x", "null", "", "hunter2", "Bearer", "Bearer hunter2", "Bearer \xff\xfe", "Basic ZGVtbzpwdw==", strings.Repeat("z", 3000), "application/json", "text/plain; ="))
 		}
 	}
 	if b.IntN(10) == 0 {
@@ -73,34 +53,34 @@ var documented = []int{400, 401, 404, 405, 406, 429}
 // back, and nothing of it stays in memory.
 func TestMalformedRequests(t *testing.T) {
 	c := newHouse(t, nil).pod()
-	b := bad{rand.New(rand.NewPCG(2026, 1122))}
-	send := func(n int) {
-		for i := range n {
-			method, path, body, headers := b.pick("POST", "POST", "POST", "GET", "GET", "PATCH", "PUT", "DELETE", "OPTIONS", "BREW", "HEAD"), b.path(), b.body(), b.headers()
-			r := c.ask(method, path, body, headers...)
-			notValid := r.status == http.StatusOK && (r.raw == `{"isValid":false,"isExpired":true}`+"\n" || r.raw == `{"isExpired":true}`+"\n")
-			explained := len(r.Errors) == 1 && codes[code(r.Errors[0])] != "" && r.Incident == ""
-			if !notValid && !(slices.Contains(documented, r.status) && (explained || method == "HEAD")) || strings.Contains(r.raw, "hunter2") {
-				t.Errorf("request %d: %s %.60s %.80q %.100q: %d %s", i, method, path, headers, body, r.status, r.raw)
-			}
-		}
+	b := bad{adapterstest.NewWrong(2026, 1122)}
+	run := adapterstest.Malformed{Requests: 2000, WarmUp: 500, Growth: 10 << 20, Documented: []string{"not valid"}}
+	for _, status := range documented {
+		run.Documented = append(run.Documented, fmt.Sprint(status, " explained"))
+		run.Documented = append(run.Documented, fmt.Sprint(status, " to HEAD"))
 	}
-	send(500)
-	before := heap()
-	send(1500)
-	if after := heap(); after > before+10<<20 {
-		t.Errorf("the heap has grown from %d to %d bytes", before, after)
+	counts := run.Run(t, func(int) adapterstest.Answer {
+		method, path, body, headers := b.Pick("POST", "POST", "POST", "GET", "GET", "PATCH", "PUT", "DELETE", "OPTIONS", "BREW", "HEAD"), b.path(), b.body(), b.headers()
+		r := c.ask(method, path, body, headers...)
+		kind := fmt.Sprint(r.status)
+		switch {
+		case r.status == http.StatusOK && (r.raw == `{"isValid":false,"isExpired":true}`+"\n" || r.raw == `{"isExpired":true}`+"\n"):
+			kind = "not valid"
+		case len(r.Errors) == 1 && codes[code(r.Errors[0])] != "" && r.Incident == "":
+			kind += " explained"
+		case method == "HEAD":
+			kind += " to HEAD"
+		}
+		return adapterstest.Answer{Asked: fmt.Sprintf("%s %.60s %.80q %.100q", method, path, headers, body), Status: r.status, Kind: kind, Reply: r.raw}
+	})
+	for _, some := range []string{"400 explained", "401 explained", "405 explained"} {
+		if counts[some] < 100 {
+			t.Errorf("%d answers are %s: %v", counts[some], some, counts)
+		}
 	}
 	if c.login("ann", "pw").AccessToken == "" {
 		t.Error("the service is not well")
 	}
-}
-
-func heap() uint64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
 }
 
 func TestLargeBodies(t *testing.T) {
@@ -135,10 +115,10 @@ func TestSlowBodies(t *testing.T) {
 	}
 	for request, want := range map[string]string{"POST /auth/token": "99.0.1.4", "GET /auth/token/refresh": "99.0.1.4", "PUT /auth/token": "99.0.2.1", "GET /users": "1.1.1.11"} {
 		text := request + " HTTP/1.1\nHost: x\nContent-Length: 100\n"
-		if response, body := exchange(t, patient.server.Listener.Addr().String(), text); !strings.Contains(string(body), `"`+want+`"`) {
+		if response, body := adapterstest.Exchange(t, patient.server, text); !strings.Contains(body, `"`+want+`"`) {
 			t.Errorf("%s: %d %s", request, response.StatusCode, body)
 		}
-		if response, body := exchange(t, busy.server.Listener.Addr().String(), text); response.StatusCode != http.StatusTooManyRequests {
+		if response, body := adapterstest.Exchange(t, busy.server, text); response.StatusCode != http.StatusTooManyRequests {
 			t.Errorf("%s, too often: %d %s", request, response.StatusCode, body)
 		}
 	}

@@ -47,7 +47,7 @@ func TestLogin(t *testing.T) {
 	if !two.accepts(r.AccessToken) {
 		t.Error("the lock ended a session")
 	}
-	h.command(&session.Disable{User: userOf("ann")})
+	h.Command(&session.Disable{User: userOf("ann")})
 	same("a disabled account and the right password", one.ask("POST", "/auth/token", `{"login":"ann","password":"pw"}`))
 	for _, body := range []string{``, `{}`, `{"login":"demo"}`, `{"password":"pw"}`, `{"login":"","password":"pw"}`, `{"login":null,"password":"pw"}`, `{"Login":"demo","PASSWORD":"pw"}`} {
 		if r := one.ask("POST", "/auth/token", body); r.code() != "Bad Request 1.2.0.11" {
@@ -67,7 +67,7 @@ func TestRefresh(t *testing.T) {
 			t.Errorf("a refresh with %s: %d %s", what, r.status, r.raw)
 		}
 	}
-	h.later(6 * time.Minute) // the access token has expired, the refresh token has not
+	h.Later(6 * time.Minute) // the access token has expired, the refresh token has not
 	if one.accepts(first.AccessToken) {
 		t.Error("the access token outlives its lifetime")
 	}
@@ -97,12 +97,12 @@ func TestRefresh(t *testing.T) {
 	if r := one.refresh(late.RefreshToken); r.code() != "" {
 		t.Fatal(r.raw)
 	}
-	h.later(11 * time.Second)
+	h.Later(11 * time.Second)
 	if r := one.refresh(late.RefreshToken); r.code() != "Unauthorized 1.1.1.11" {
 		t.Errorf("a repeat after the grace: %s", r.raw)
 	}
 	old := one.login("demo", "pw")
-	h.later(61 * time.Minute)
+	h.Later(61 * time.Minute)
 	if r := two.refresh(old.RefreshToken); r.code() != "Unauthorized 1.1.1.11" {
 		t.Errorf("an expired refresh token: %s", r.raw)
 	}
@@ -143,7 +143,7 @@ func TestEndedElsewhere(t *testing.T) {
 	if ott.code() != "" || ott.Token == "" || !two.accepts(p.AccessToken) {
 		t.Fatal(ott.raw)
 	}
-	h.command(&session.Revoke{User: userOf("demo")})
+	h.Command(&session.Revoke{User: userOf("demo")})
 	for end := time.Now().Add(20 * time.Second); one.accepts(p.AccessToken) || two.accepts(p.AccessToken); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("a pod has not seen the end")
@@ -190,7 +190,7 @@ func TestOneTime(t *testing.T) {
 		t.Errorf("redeemed at another pod: %s", r.raw)
 	}
 	late := one.ask("POST", "/external/token", "", as(demo.AccessToken))
-	h.later(31 * time.Second)
+	h.Later(31 * time.Second)
 	for _, token := range append(used, fresh.Token, late.Token) {
 		for _, pod := range []*client{one, two} {
 			if r := pod.verify(token); r.status != http.StatusOK || r.raw != `{"isValid":false,"isExpired":true}`+"\n" {
@@ -216,7 +216,7 @@ func TestOneTime(t *testing.T) {
 	if r := one.ask("POST", "/external/token", `{"login":"nobody"}`, as(admin.AccessToken)); r.code() != "Not Found 99.1.1.5" {
 		t.Errorf("a login that nobody has: %d %s", r.status, r.raw)
 	}
-	h.command(&session.Disable{User: userOf("ann")})
+	h.Command(&session.Disable{User: userOf("ann")})
 	if r := one.ask("POST", "/external/token", `{"login":"ann"}`, as(admin.AccessToken)); r.code() != "Not Found 99.1.1.5" {
 		t.Errorf("a disabled login: %d %s", r.status, r.raw)
 	}
@@ -296,7 +296,7 @@ func TestSettings(t *testing.T) {
 	if p := one.refresh(demo.RefreshToken).pair; p.AccessTokenLifeTime != 60 || p.RefreshTokenLifeTime != 600 {
 		t.Errorf("a refresh after the change: %+v", p)
 	}
-	h.later(2 * time.Minute)
+	h.Later(2 * time.Minute)
 	if !two.accepts(admin.AccessToken) {
 		t.Error("a token from before the change has lost its own lifetime")
 	}
@@ -311,7 +311,7 @@ func TestLifetimesAreTheSessions(t *testing.T) {
 	if p.AccessTokenLifeTime != 300 || p.RefreshTokenLifeTime != 600 {
 		t.Errorf("%+v", p)
 	}
-	h.later(7 * time.Minute)
+	h.Later(7 * time.Minute)
 	if p := c.refresh(p.RefreshToken).pair; p.AccessTokenLifeTime < 170 || p.AccessTokenLifeTime > 180 || p.RefreshTokenLifeTime != p.AccessTokenLifeTime {
 		t.Errorf("three minutes before the end: %+v", p)
 	}
@@ -360,8 +360,7 @@ func TestBearer(t *testing.T) {
 	if r := c.ask("PATCH", "/auth/token", ""); r.header.Get("Allow") != "POST" {
 		t.Errorf("Allow without a token: %s", r.header.Get("Allow"))
 	}
-	request, _ := http.NewRequest("POST", c.server.URL+"/auth/token", strings.NewReader(`{"login":"demo","password":"pw"}`))
-	if r := c.send(request); r.code() != "" {
+	if r := c.at("POST", "/auth/token", `{"login":"demo","password":"pw"}`); r.code() != "" {
 		t.Errorf("below the root: %s", r.raw)
 	}
 }

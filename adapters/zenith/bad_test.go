@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -17,15 +15,14 @@ import (
 	"github.com/gorilla/websocket"
 
 	"rollbook/adapters"
+	"rollbook/adapters/adapterstest"
 )
 
 // bad makes frames that are wrong in some way: by syntax, by type, by size, by name, by credentials.
-type bad struct{ *rand.Rand }
-
-func (b bad) pick(of ...string) string { return of[b.IntN(len(of))] }
+type bad struct{ adapterstest.Wrong }
 
 func (b bad) value() string {
-	return b.pick(`null`, `7`, `-1e999`, `true`, `[]`, `{}`, `"x"`, `"hunter2"`, `""`, `"\ud800"`, `"\u0000"`, `"`+strings.Repeat("y", 1+b.IntN(2000))+`"`, `[[["a"]]]`,
+	return b.Pick(`null`, `7`, `-1e999`, `true`, `[]`, `{}`, `"x"`, `"hunter2"`, `""`, `"\ud800"`, `"\u0000"`, `"`+strings.Repeat("y", 1+b.IntN(2000))+`"`, `[[["a"]]]`,
 		`{"Provider":"Rollbook","ClientID":"c","AuthGrant":"`+base64.StdEncoding.EncodeToString([]byte("JaneDee:hunter2"))+`"}`,
 		`{"Provider":"Rollbook","ClientID":"c","AuthGrant":"{\"UserName\":7}"}`, `{"Provider":"BasicAuth","ClientID":"c","Username":"JaneDee","Password":"hunter2"}`,
 		`{"Provider":"Bearer","AccessToken":"hunter2"}`, `{"Provider":"Bearer","AccessToken":"`+fakeToken(9)+`"}`, `{"Provider":"Rollbook","ClientID":"c","AuthGrant":"x","Scope":"all"}`,
@@ -40,31 +37,21 @@ func (b bad) frame() string {
 		if i > 0 {
 			frame.WriteString(",")
 		}
-		switch name := b.pick("Controller", "Topic", "Action", "TransactionID", "Data", "Data", "Confirm", "controller", "X"); {
+		switch name := b.Pick("Controller", "Topic", "Action", "TransactionID", "Data", "Data", "Confirm", "controller", "X"); {
 		case b.IntN(3) > 0 && name == "Controller":
-			fmt.Fprintf(&frame, `"Controller":"%s"`, b.pick("Auth", "Auth", "Zenith", "Market", "auth", ""))
+			fmt.Fprintf(&frame, `"Controller":"%s"`, b.Pick("Auth", "Auth", "Zenith", "Market", "auth", ""))
 		case b.IntN(3) > 0 && name == "Topic":
-			fmt.Fprintf(&frame, `"Topic":"%s"`, b.pick("AuthCode", "AuthOwner", "AuthToken", "QueryIdentify", "Configure", "QueryMarkets", "Identify", "authcode"))
+			fmt.Fprintf(&frame, `"Topic":"%s"`, b.Pick("AuthCode", "AuthOwner", "AuthToken", "QueryIdentify", "Configure", "QueryMarkets", "Identify", "authcode"))
 		case b.IntN(3) > 0 && name == "Action":
-			fmt.Fprintf(&frame, `"Action":"%s"`, b.pick("Publish", "Sub", "Unsub", "Cancel", "Error", "publish", "X"))
+			fmt.Fprintf(&frame, `"Action":"%s"`, b.Pick("Publish", "Sub", "Unsub", "Cancel", "Error", "publish", "X"))
 		case b.IntN(3) > 0 && name == "TransactionID":
-			fmt.Fprintf(&frame, `"TransactionID":%s`, b.pick("1", "-1", "0", "1.5", "1e3", "99999999999999999999", "007", `"1"`))
+			fmt.Fprintf(&frame, `"TransactionID":%s`, b.Pick("1", "-1", "0", "1.5", "1e3", "99999999999999999999", "007", `"1"`))
 		default:
 			fmt.Fprintf(&frame, "%q:%s", name, b.value())
 		}
 	}
 	frame.WriteString("}")
-	text := frame.String()
-	switch b.IntN(8) {
-	case 0:
-		return text[:b.IntN(len(text)+1)]
-	case 1:
-		at := b.IntN(len(text))
-		return text[:at] + "\xff" + text[at:]
-	case 2:
-		return b.pick("[]", "null", "7", `"x"`, text+text, "\ufeff"+text, "<xml/>", strings.Repeat("{", 5000), strings.Repeat(`{"a":`, 5000), "\x00", "")
-	}
-	return text
+	return b.Spoil(frame.String(), "")
 }
 
 // TestMalformedFrames: whatever a client sends, it gets a documented answer or a documented close code, no session, and
@@ -74,102 +61,114 @@ func TestMalformedFrames(t *testing.T) {
 	cfg.MessageRate = 1 << 20
 	server, gate, h := serve(t, cfg)
 	conn := dial(t, server, nil)
-	b := bad{rand.New(rand.NewPCG(2024, 3))}
-	var before, after runtime.MemStats
-	errs, rejects, closes := 0, 0, 0
-	for i := range 3000 {
-		if i == 500 {
-			runtime.GC()
-			runtime.ReadMemStats(&before)
-		}
+	b := bad{adapterstest.NewWrong(2024, 3)}
+	run := adapterstest.Malformed{Requests: 3000, WarmUp: 500, Growth: 16 << 20, Documented: append(kinds(), "close 1007")}
+	counts := run.Run(t, func(n int) adapterstest.Answer {
 		frame, kind := b.frame(), websocket.TextMessage
 		if b.IntN(2) == 0 {
-			frame = fmt.Sprintf(`{"Controller":"Auth","Topic":"%s","TransactionID":%d,"Data":%s}`, b.pick("AuthCode", "AuthOwner", "AuthToken"), i, b.value())
+			frame = fmt.Sprintf(`{"Controller":"Auth","Topic":"%s","TransactionID":%d,"Data":%s}`, b.Pick("AuthCode", "AuthOwner", "AuthToken"), n, b.value())
 		}
 		if b.IntN(50) == 0 {
 			kind = websocket.BinaryMessage
 		}
-		// A sound question behind it shows when all has been answered.
-		if conn.WriteMessage(kind, []byte(frame)) != nil || conn.WriteMessage(websocket.TextMessage, []byte(`{"Topic":"QueryConfigure","TransactionID":424242}`)) != nil {
-			t.Fatalf("frame %d: the socket does not take %q", i, frame)
+		must(t, conn.WriteMessage(kind, []byte(frame)))
+		a := answered(t, conn)
+		if strings.HasPrefix(a.Kind, "close") {
+			conn.Close()
+			conn = dial(t, server, nil)
 		}
-		for done := false; !done; {
-			_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
-			_, message, err := conn.ReadMessage()
-			if e := (*websocket.CloseError)(nil); errors.As(err, &e) {
-				if e.Code != websocket.CloseInvalidFramePayloadData {
-					t.Fatalf("frame %d: closed with %d after %q", i, e.Code, frame)
-				}
-				closes++
-				conn.Close()
-				conn = dial(t, server, nil)
-				break
-			} else if err != nil {
-				t.Fatalf("frame %d: %v after %q", i, err, frame)
-			}
-			r := reply{raw: string(message)}
-			if err := json.Unmarshal(message, &r); err != nil {
-				t.Fatal(err)
-			}
-			_ = json.Unmarshal(r.Data, &r.authority)
-			if strings.Contains(r.raw, "hunter2") && !strings.Contains(r.raw, `"Topic":"hunter2"`) && !strings.Contains(r.raw, `"Controller":"hunter2"`) {
-				t.Errorf("frame %d: the answer holds what was presented: %s", i, r.raw)
-			}
-			code, _, _ := strings.Cut(r.code(), " ")
-			switch {
-			case strings.Contains(r.raw, `"TransactionID":424242`):
-				done = true
-			case r.Action == "Error" && slices.Contains(documented, code):
-				errs++
-			case r.Result == "Reject" && r.AccessToken == "":
-				rejects++
-			case r.Action == "Sub", r.Action == "Unsub", string(r.Data) == "null", r.Topic == "QueryConfigure", r.Topic == "Configure":
-			default:
-				t.Errorf("frame %d: %s after %q", i, r.raw, frame)
-			}
-		}
+		a.Asked = fmt.Sprintf("%q", frame)
+		return a
+	})
+	errs := 0
+	for _, code := range documented {
+		errs += counts[code]
 	}
-	if live, _, _ := gate.count(); live != 0 || errs < 300 || rejects < 20 || closes < 300 {
-		t.Errorf("%d sessions, %d errors, %d rejections, %d closes", live, errs, rejects, closes)
+	if live, _, _ := gate.count(); live != 0 || errs < 300 || counts["Reject"] < 20 || counts["close 1007"] < 300 {
+		t.Errorf("%d sessions, %v", live, counts)
 	}
 	logIn(t, conn)
 	conn.Close()
 	eventually(t, "the sockets go", func() bool { return h.sockets.Open() == 0 })
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if after.HeapAlloc > before.HeapAlloc+16<<20 {
-		t.Errorf("the heap went from %d to %d bytes", before.HeapAlloc, after.HeapAlloc)
+}
+
+// kinds are the answers to a frame, the gravest last.
+func kinds() []string { return append([]string{"nothing", "no failure", "Reject"}, documented...) }
+
+// answered is what one frame gets: all up to the answer of a sound question that is sent behind it, or the close. Of
+// several messages the gravest counts, and all are looked at for what was presented.
+func answered(t *testing.T, conn *websocket.Conn) adapterstest.Answer {
+	t.Helper()
+	_ = conn.WriteMessage(websocket.TextMessage, []byte(`{"Topic":"QueryConfigure","TransactionID":424242}`)) // it may be closed by now
+	known := kinds()
+	a := adapterstest.Answer{Kind: known[0], Echoes: true}
+	for {
+		_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
+		_, message, err := conn.ReadMessage()
+		if e := (*websocket.CloseError)(nil); errors.As(err, &e) {
+			a.Kind = fmt.Sprint("close ", e.Code)
+			return a
+		}
+		must(t, err)
+		if strings.Contains(string(message), `"TransactionID":424242`) {
+			return a
+		}
+		r := reply{raw: string(message)}
+		must(t, json.Unmarshal(message, &r))
+		_ = json.Unmarshal(r.Data, &r.authority)
+		a.Reply += r.raw
+		// A topic and a controller are given back as they came.
+		a.Echoes = a.Echoes && (!strings.Contains(r.raw, adapterstest.Presented) || r.Topic == adapterstest.Presented || r.Controller == adapterstest.Presented)
+		grave := slices.Index(known, kindOf(r))
+		if grave < 0 {
+			a.Kind = kindOf(r)
+			return a
+		}
+		a.Kind = known[max(grave, slices.Index(known, a.Kind))]
 	}
+}
+
+// kindOf is what a message says, in short.
+func kindOf(r reply) string {
+	code, _, _ := strings.Cut(r.code(), " ")
+	switch {
+	case r.Action == "Error":
+		return code
+	case r.Result == "Reject" && r.AccessToken == "":
+		return "Reject"
+	case r.Action == "Sub", r.Action == "Unsub", string(r.Data) == "null", r.Topic == "QueryConfigure", r.Topic == "Configure":
+		return "no failure"
+	}
+	return "unknown"
 }
 
 // TestMalformedHandshakes: a handshake that is not good has a status below 500, and no redirect.
 func TestMalformedHandshakes(t *testing.T) {
 	server, gate, _ := serve(t, sample())
-	b := bad{rand.New(rand.NewPCG(2024, 4))}
-	client := server.Client()
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return errors.New("a redirect") }
-	for i := range 500 {
-		target := b.pick("/Zenith", "/Zenith", "/zenith/", "/", "//Zenith", "/Zenith/x", "/Zenith?version=", "/Zenith?version=9", "/Zenith?version=%ff", "/Zenith?version=2.0&version=1", "/%2e%2e/Zenith")
-		request, err := http.NewRequest(b.pick("GET", "GET", "GET", "POST", "HEAD", "OPTIONS", "BREW"), server.URL+target, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for name, values := range map[string][]string{
-			"Upgrade": {"websocket", "h2c", ""}, "Connection": {"Upgrade", "close"}, "Sec-WebSocket-Version": {"13", "12", "x"}, "Sec-WebSocket-Key": {"x", "dGhlIHNhbXBsZSBub25jZQ=="},
-			"Sec-WebSocket-Protocol": {"ZenithBson", ",,", "zenithjson"}, "Authorization": {"Bearer", "Bearer hunter2", "Basic x", "\xff", "Bearer " + strings.Repeat("z", 20000), "BasicAuth " + fakeToken(5)}} {
+	b := bad{adapterstest.NewWrong(2024, 4)}
+	run := adapterstest.Malformed{Requests: 1000, WarmUp: 100, Growth: 16 << 20, Documented: []string{"101", "400", "403", "404", "405", "426"}}
+	run.Run(t, func(int) adapterstest.Answer {
+		target := b.Pick("/Zenith", "/Zenith", "/zenith/", "/", "//Zenith", "/Zenith/x", "/Zenith?version=", "/Zenith?version=9", "/Zenith?version=%ff", "/Zenith?version=2.0&version=1", "/%2e%2e/Zenith")
+		method, header := b.Pick("GET", "GET", "GET", "POST", "HEAD", "OPTIONS", "BREW"), http.Header{}
+		for _, field := range []struct {
+			name   string
+			values []string
+		}{
+			{"Upgrade", []string{"websocket", "h2c", ""}}, {"Connection", []string{"Upgrade", "close"}}, {"Sec-WebSocket-Version", []string{"13", "12", "x"}},
+			{"Sec-WebSocket-Key", []string{"x", "dGhlIHNhbXBsZSBub25jZQ=="}}, {"Sec-WebSocket-Protocol", []string{"ZenithBson", ",,", "zenithjson"}},
+			{"Authorization", []string{"Bearer", "Bearer hunter2", "Basic x", "\xff", "Bearer " + strings.Repeat("z", 20000), "BasicAuth " + fakeToken(5)}},
+		} {
 			if b.IntN(3) > 0 {
-				request.Header.Set(name, b.pick(values...))
+				header.Set(field.name, b.Pick(field.values...))
 			}
 		}
-		response, err := client.Do(request)
-		if err != nil {
-			t.Fatalf("%d: %v: %s %s %q", i, err, request.Method, target, request.Header)
+		r, body := adapterstest.Call(t, server.Client(), method, server.URL+target, "", header)
+		a := adapterstest.Answer{Asked: fmt.Sprintf("%s %s %q", method, target, header), Status: r.StatusCode, Kind: fmt.Sprint(r.StatusCode), Reply: body}
+		if r.Header.Get("Cache-Control") != "no-store" {
+			a.Kind += ", may be stored"
 		}
-		response.Body.Close()
-		if s := response.StatusCode; s != 101 && (s < 400 || s >= 500) || response.Header.Get("Cache-Control") != "no-store" {
-			t.Errorf("%d: %s: %s %s %q", i, response.Status, request.Method, target, request.Header)
-		}
-	}
+		return a
+	})
 	if live, _, _ := gate.count(); live != 0 {
 		t.Errorf("%d sessions", live)
 	}

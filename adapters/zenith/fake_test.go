@@ -3,7 +3,6 @@ package zenith
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rollbook/adapters"
+	"rollbook/adapters/adapterstest"
 	"rollbook/engine/session"
 )
 
@@ -239,58 +239,28 @@ func serve(t *testing.T, cfg Config) (*httptest.Server, *fakeGate, *Handler) {
 
 func run(t *testing.T, cfg Config, gate Gate) (*httptest.Server, *Handler) {
 	t.Helper()
-	h := New(cfg, gate, slog.New(slog.DiscardHandler))
-	server := httptest.NewServer(h)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := h.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-		server.Close()
-	})
-	return server, h
+	h := New(cfg, gate, discard)
+	return adapterstest.Serve(t, h), h
 }
 
-// handshake opens a socket with a library that is not the server's.
+// The words of the kit.
+var (
+	discard    = adapterstest.Discard
+	must       = adapterstest.Must
+	eventually = adapterstest.Eventually
+	send       = adapterstest.Send
+	receive    = adapterstest.Receive
+	closed     = adapterstest.Closed
+)
+
+// socketPath is where the tests open their sockets.
+const socketPath = "/Zenith?version=2.0"
+
 func handshake(server *httptest.Server, header http.Header, protocols ...string) (*websocket.Conn, *http.Response, error) {
-	d := websocket.Dialer{Subprotocols: protocols, HandshakeTimeout: 30 * time.Second}
-	return d.Dial("ws"+strings.TrimPrefix(server.URL, "http")+"/Zenith?version=2.0", header)
+	return adapterstest.Handshake(server, socketPath, header, protocols...)
 }
 
 func dial(t *testing.T, server *httptest.Server, header http.Header) *websocket.Conn {
 	t.Helper()
-	conn, _, err := handshake(server, header, "ZenithJson")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
-}
-
-func send(t *testing.T, conn *websocket.Conn, frame string) {
-	t.Helper()
-	if err := conn.WriteMessage(websocket.TextMessage, []byte(frame)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func receive(t *testing.T, conn *websocket.Conn) string {
-	t.Helper()
-	_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
-	_, frame, err := conn.ReadMessage()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(frame)
-}
-
-// eventually waits for something that other goroutines bring about.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within 30 s", what)
-		}
-	}
+	return adapterstest.Dial(t, server, socketPath, header, "ZenithJson")
 }

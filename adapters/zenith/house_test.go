@@ -1,173 +1,54 @@
 package zenith
 
 import (
-	"context"
 	"encoding/base64"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
 
 	"rollbook/adapters"
-	"rollbook/bus"
-	"rollbook/engine"
+	"rollbook/adapters/adapterstest"
 	"rollbook/engine/session"
-	"rollbook/projections"
-	"rollbook/projections/resources"
-	"rollbook/projections/tokens"
 )
 
-// people is a directory that compares instead of hashing. It keeps the contract: the same work for a name nobody has.
-type people struct {
-	mu         sync.Mutex
-	passwords  map[string]string // by name; the user id is "u-" and the name, less what follows an @
-	generation uint64
-	lag        uint64 // by how much the generation is behind at the next question
+// house is the kit's, with Jane in it, whom two names lead to.
+type house struct {
+	*adapterstest.House
+	t *testing.T
 }
 
-func (p *people) id(name string) session.UserID {
-	name, _, _ = strings.Cut(strings.ToLower(name), "@")
-	return session.UserID("u-" + name)
-}
+const jane = session.UserID("u-jane")
 
-func (p *people) Check(_ context.Context, _ session.Venue, name, password string) (session.Credential, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c := session.Credential{User: p.id(name), Generation: p.generation, Verdict: session.NoSuchUser}
-	if want, known := p.passwords[name]; known {
-		if c.Verdict = session.Mismatched; want == password {
-			c.Verdict = session.Matched
+func newHouse(t *testing.T, change func(*session.Policy)) *house {
+	t.Helper()
+	s := adapterstest.Settings{People: []adapterstest.Person{{User: jane, Names: []string{"jane", "jane@corp"}, Password: "right"}}}
+	if change != nil {
+		s.Policies = func(p *session.Policies) {
+			policy := p.Venues[session.Zenith]
+			change(&policy)
+			p.Venues[session.Zenith] = policy
 		}
 	}
-	return c, nil
-}
-
-func (p *people) Find(name string) (session.UserID, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, known := p.passwords[name]
-	return p.id(name), known
-}
-
-func (p *people) Name(user session.UserID) (string, bool) {
-	return strings.TrimPrefix(string(user), "u-"), true
-}
-
-func (p *people) Profile(user session.UserID) (session.Profile, bool) {
-	name := strings.TrimPrefix(string(user), "u-")
-	return session.Profile{User: user, Names: []string{name, name + "@corp"}}, true
-}
-
-func (p *people) Current(context.Context) error { return nil }
-
-func (p *people) Generation(session.UserID, session.Venue) (uint64, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := p.generation - p.lag
-	p.lag = 0
-	return now, true
-}
-
-func (p *people) Decoy(name string) session.UserID { return "u-decoy-" + p.id(name) }
-
-func (p *people) Key(session.UserID, session.Venue) ([]byte, uint64, bool) { return nil, 0, false }
-
-// house is a writer and any number of pods on a real embedded bus.
-type house struct {
-	t      *testing.T
-	bus    *bus.Bus
-	people *people
-	writer func() // ends it
-	stop   []func()
-}
-
-func newHouse(t *testing.T, policies session.Policies) *house {
-	t.Helper()
-	ctx := context.Background()
-	server, err := bus.StartEmbedded(bus.EmbeddedConfig{DataDir: t.TempDir()})
-	must(t, err)
-	b, err := server.Connect(ctx, "test", discard)
-	must(t, err)
-	must(t, b.Create(ctx, bus.Layout{Partitions: 1, Replicas: 1}))
-	h := &house{t: t, bus: b, people: &people{passwords: map[string]string{"jane": "right", "jane@corp": ""}, generation: 1}}
-	h.stop = append(h.stop, func() { b.Close(); server.Shutdown() })
-	t.Cleanup(func() {
-		for i := len(h.stop) - 1; i >= 0; i-- {
-			h.stop[i]()
-		}
-	})
-	h.writer = h.runs(engine.New(engine.Config{Book: b.Book(0), Alone: true, Policies: policies, Log: discard,
-		OpenIntake: func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {
-			return b.Intake(ctx, 0, epoch, incarnation, after)
-		}}).Run)
-	h.command(&session.Register{User: "u-jane", Credential: 1})
-	return h
-}
-
-// runs starts something that is stopped with the house, or before.
-func (h *house) runs(run func(context.Context) error) func() {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = run(ctx) }()
-	end := sync.OnceFunc(func() { cancel(); <-done })
-	h.stop = append(h.stop, end)
-	return end
+	return &house{adapterstest.NewHouse(t, s), t}
 }
 
 // pod is a handler before a gate with projections of its own.
-func (h *house) pod(policies session.Policies, change func(*Config, Users)) *httptest.Server {
+func (h *house) pod(change func(*Config, Users)) *httptest.Server {
 	h.t.Helper()
-	index, known := tokens.New(), resources.New()
-	f := projections.NewFollower(projections.Config{Books: []projections.Book{h.bus.Book(0)}, Models: []projections.Model{index, known},
-		Staleness: 20 * time.Second, Log: discard})
-	h.runs(f.Run)
-	submit, err := h.bus.NewSubmitter(bus.SubmitterConfig{})
-	must(h.t, err)
-	h.stop = append(h.stop, func() { submit.Close() })
-	g := adapters.NewGate(adapters.Config{Submit: submit, Directory: h.people, Sessions: index, Resources: known, Follower: f, Policies: policies,
-		Partitions: 1, DeploymentKey: [32]byte{1}, Timeout: 2 * time.Second, Log: discard})
-	h.runs(g.Run)
-	must(h.t, f.Barrier(context.Background()))
+	return h.before(h.Pod(nil), change)
+}
+
+func (h *house) before(p *adapterstest.Pod, change func(*Config, Users)) *httptest.Server {
+	h.t.Helper()
 	cfg := DefaultConfig()
 	if change != nil {
-		change(&cfg, g)
+		change(&cfg, p)
 	}
-	handler := New(cfg, g, discard)
-	server := httptest.NewServer(handler)
-	h.stop = append(h.stop, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := handler.Shutdown(ctx); err != nil {
-			h.t.Error(err)
-		}
-		server.Close()
-	})
-	return server
-}
-
-func (h *house) command(cmd session.Command) session.Reply {
-	h.t.Helper()
-	submit, err := h.bus.NewSubmitter(bus.SubmitterConfig{})
-	must(h.t, err)
-	defer submit.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	answer, err := submit.Submit(ctx, bus.Command{ID: bus.NewCommandID(), Verb: string(cmd.Verb()), Body: session.EncodeCommand(cmd)})
-	must(h.t, err)
-	reply, err := session.DecodeReply(answer.Body)
-	must(h.t, err)
-	return reply
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	return adapterstest.Serve(h.t, New(cfg, p, discard))
 }
 
 func code(provider, grant string) string {
@@ -180,9 +61,8 @@ func password(name, password string) string {
 
 // TestAgainstTheBook walks the main paths through a real gate, bus and writer, over two pods.
 func TestAgainstTheBook(t *testing.T) {
-	policies := session.DefaultPolicies()
-	h := newHouse(t, policies)
-	one, two := h.pod(policies, nil), h.pod(policies, nil)
+	h := newHouse(t, nil)
+	one, two := h.pod(nil), h.pod(nil)
 	conn := dial(t, one, nil)
 	wrong, unknown := ask(t, conn, password("jane", "wrong")), ask(t, conn, password("nobody", "wrong"))
 	if wrong.Result != "Reject" || wrong.raw != unknown.raw {
@@ -208,7 +88,7 @@ func TestAgainstTheBook(t *testing.T) {
 		}
 	}
 	// Ended elsewhere: both sockets are told, and the token is dead.
-	if r := h.command(&session.Revoke{User: "u-jane"}); r.Count != 1 {
+	if r := h.Command(&session.Revoke{User: jane}); r.Count != 1 {
 		t.Fatalf("%d sessions were revoked", r.Count)
 	}
 	for _, c := range []*websocket.Conn{conn, other} {
@@ -224,21 +104,17 @@ func TestAgainstTheBook(t *testing.T) {
 		t.Errorf("in the header: %v", err)
 	}
 	// The bus away: nobody is refused.
-	h.writer()
-	if r := ask(t, conn, password("jane", "right")); r.code() != "Authority.Unavailable" {
+	lame := dial(t, h.before(h.Pod(func(c *adapters.Config) { c.Timeout = 300 * time.Millisecond }), nil), nil)
+	h.StopWriters()
+	if r := ask(t, lame, password("jane", "right")); r.code() != "Authority.Unavailable" {
 		t.Errorf("without a writer: %s", r.raw)
 	}
 }
 
 // TestLimitOfSessions: the oldest makes room, and its socket is closed with the venue's code for that.
 func TestLimitOfSessions(t *testing.T) {
-	policies := session.DefaultPolicies()
-	policies.Venues[session.Zenith] = func(p session.Policy) session.Policy {
-		p.MaxSessions, p.EvictOldest = 1, true
-		return p
-	}(policies.Venues[session.Zenith])
-	h := newHouse(t, policies)
-	one, two := h.pod(policies, nil), h.pod(policies, nil)
+	h := newHouse(t, func(p *session.Policy) { p.MaxSessions, p.EvictOldest = 1, true })
+	one, two := h.pod(nil), h.pod(nil)
 	first, second := dial(t, one, nil), dial(t, two, nil)
 	for range 2 { // over the same socket: it is not closed by its own login
 		if r := ask(t, first, password("jane", "right")); r.Result != "Success" {
@@ -259,10 +135,9 @@ func TestLimitOfSessions(t *testing.T) {
 
 // TestLeavingAndComingBack: a session that comes back to another pod is not ended by the pod that it left.
 func TestLeavingAndComingBack(t *testing.T) {
-	policies := session.DefaultPolicies()
-	h := newHouse(t, policies)
+	h := newHouse(t, nil)
 	linger := func(c *Config, _ Users) { c.Linger = 300 * time.Millisecond }
-	one, two := h.pod(policies, linger), h.pod(policies, linger)
+	one, two := h.pod(linger), h.pod(linger)
 	conn := dial(t, one, nil)
 	in := ask(t, conn, password("jane", "right"))
 	conn.Close()
@@ -285,10 +160,9 @@ func TestLeavingAndComingBack(t *testing.T) {
 
 // TestIssuerAgainstTheBook: a user whom an issuer vouches for, through the whole house.
 func TestIssuerAgainstTheBook(t *testing.T) {
-	policies := session.DefaultPolicies()
 	is := newTestIssuer(t)
-	h := newHouse(t, policies)
-	server := h.pod(policies, func(c *Config, u Users) {
+	h := newHouse(t, nil)
+	server := h.pod(func(c *Config, u Users) {
 		o := NewOIDC(is.config(), u)
 		c.Providers = map[string]Provider{"Corp": o, "Bearer": o}
 	})
@@ -333,10 +207,9 @@ func TestIssuerAgainstTheBook(t *testing.T) {
 		t.Errorf("a used token in the header: %v", err)
 	}
 	// A directory that is behind is asked again.
-	h.command(&session.ChangeCredential{User: "u-jane", Credential: 2})
-	h.people.mu.Lock()
-	h.people.generation, h.people.lag = 2, 1
-	h.people.mu.Unlock()
+	h.Command(&session.ChangeCredential{User: jane, Credential: 2})
+	h.People.Change(jane, func(p *adapterstest.Person) { p.Credential = 2 })
+	h.People.Lag(1)
 	if r := ask(t, conn, code("Corp", is.sign("jane", nil))); r.Result != "Success" {
 		t.Errorf("after the credential has changed: %s", r.raw)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -14,8 +13,6 @@ import (
 	"rollbook/adapters"
 	"rollbook/engine/session"
 )
-
-var discard = slog.New(slog.DiscardHandler)
 
 // TestEveryRefusal: each refusal of the domain is a Reject, or an error that the venue documents; none is a success.
 func TestEveryRefusal(t *testing.T) {

@@ -3,7 +3,6 @@ package zenith
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -50,20 +49,6 @@ func (r reply) code() string {
 		return ""
 	}
 	return code
-}
-
-// closed is how the server closed the socket.
-func closed(t *testing.T, conn *websocket.Conn) int {
-	t.Helper()
-	_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
-	for {
-		if _, _, err := conn.ReadMessage(); err != nil {
-			if e := (*websocket.CloseError)(nil); errors.As(err, &e) {
-				return e.Code
-			}
-			t.Fatalf("not closed: %v", err)
-		}
-	}
 }
 
 const (

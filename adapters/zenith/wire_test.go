@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"flag"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,12 +14,13 @@ import (
 	"github.com/gorilla/websocket"
 
 	"rollbook/adapters"
+	"rollbook/adapters/adapterstest"
 	"rollbook/engine/session"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden replies")
 
-const wireFiles = "../../testdata/wire/zenith/"
+var goldens = adapterstest.Goldens{Dir: "../../testdata/wire/zenith", Update: update}
 
 // oauth stands for the authorisation server that the recorded clients had their tokens of.
 type oauth struct{}
@@ -42,8 +41,8 @@ func TestWireGoldens(t *testing.T) {
 	for _, folder := range []string{"seed", "older", "motif", "owner", "refusals", "subscriptions"} {
 		t.Run(folder, func(t *testing.T) {
 			conn := open(t, folder)
-			for _, file := range frames(t, folder) {
-				golden(t, file, indent(t, exchange(t, conn, read(t, file))))
+			for _, file := range goldens.Requests(t, folder, "[0-9]*", 3) {
+				goldens.Compare(t, file, indent(t, exchange(t, conn, goldens.Read(t, file))))
 			}
 		})
 	}
@@ -53,18 +52,14 @@ func TestWireGoldens(t *testing.T) {
 // order and with its value, and nothing is there that the document's table does not name but ExpiresIn.
 func TestSeedSample(t *testing.T) {
 	conn := open(t, "seed")
-	messages := exchange(t, conn, read(t, wireFiles+"seed/01-authcode.request"))
+	messages := exchange(t, conn, goldens.Read(t, "seed/01-authcode.request"))
 	if len(messages) != 1 {
 		t.Fatal(messages)
 	}
 	var want, got map[string]any
-	decode := func(data []byte, into *map[string]any) {
-		if err := json.Unmarshal(data, into); err != nil {
-			t.Fatal(err)
-		}
-	}
-	decode(read(t, wireFiles+"seed/01-authcode.sample"), &want)
-	decode([]byte(messages[0]), &got)
+	decode := func(text string, into *map[string]any) { must(t, json.Unmarshal([]byte(text), into)) }
+	decode(goldens.Read(t, "seed/01-authcode.sample"), &want)
+	decode(messages[0], &got)
 	data := got["Data"].(map[string]any)
 	for _, added := range []string{"AccessToken", "DisplayName", "UserID", "ExpiryDate", "ExpiresIn"} {
 		if text, ok := data[added].(string); !ok || text == "" {
@@ -91,29 +86,21 @@ func open(t *testing.T, folder string) *websocket.Conn {
 	cfg := sample()
 	cfg.Providers[bearer] = oauth{}
 	server, _, _ := serve(t, cfg)
-	file := wireFiles + folder + "/handshake.request"
-	request, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(append(read(t, file), '\n'))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, response, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http")+request.URL.String(), request.Header)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := goldens.Requests(t, folder, "handshake", 1)[0]
+	request, err := http.ReadRequest(bufio.NewReader(strings.NewReader(goldens.Read(t, file) + "\n")))
+	must(t, err)
+	conn, response, err := adapterstest.Handshake(server, request.URL.String(), request.Header)
+	must(t, err)
 	t.Cleanup(func() { conn.Close() })
-	response.Header.Del("Date")
 	response.Header.Del("Sec-Websocket-Accept")
-	var dump bytes.Buffer
-	dump.WriteString(response.Proto + " " + response.Status + "\n")
-	_ = response.Header.Write(&dump)
-	golden(t, file, bytes.ReplaceAll(dump.Bytes(), []byte("\r\n"), []byte("\n")))
+	goldens.Compare(t, file, adapterstest.Head(response))
 	return conn
 }
 
 // exchange sends a frame, and a question behind it whose answer shows that all messages have come.
-func exchange(t *testing.T, conn *websocket.Conn, frame []byte) (messages []string) {
+func exchange(t *testing.T, conn *websocket.Conn, frame string) (messages []string) {
 	t.Helper()
-	send(t, conn, strings.TrimSpace(string(frame)))
+	send(t, conn, strings.TrimSpace(frame))
 	send(t, conn, `{"Topic":"QueryConfigure","TransactionID":424242}`)
 	for {
 		message := receive(t, conn)
@@ -121,39 +108,6 @@ func exchange(t *testing.T, conn *websocket.Conn, frame []byte) (messages []stri
 			return messages
 		}
 		messages = append(messages, message)
-	}
-}
-
-func frames(t *testing.T, folder string) []string {
-	t.Helper()
-	files, err := filepath.Glob(wireFiles + folder + "/[0-9]*.request")
-	if err != nil || len(files) < 3 {
-		t.Fatalf("%s has %d frames: %v", folder, len(files), err)
-	}
-	return files
-}
-
-func read(t *testing.T, file string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
-
-// golden compares with the answer beside the request.
-func golden(t *testing.T, request string, got []byte) {
-	t.Helper()
-	file := strings.TrimSuffix(request, ".request") + ".response"
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(string(read(t, file)), string(got)); diff != "" {
-		t.Errorf("%s (-want +got; rewrite with -update):\n%s", file, diff)
 	}
 }
 

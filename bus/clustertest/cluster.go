@@ -8,6 +8,9 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -34,10 +37,22 @@ type Cluster struct {
 func Start(t testing.TB, n int) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, options: make([]*server.Options, n), servers: make([]*server.Server, n)}
+	dir, err := os.MkdirTemp("", "rollbook-cluster-")
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		for i := range c.servers {
 			c.Stop(i)
 		}
+		// Not t.TempDir: a server that has shut down may still be writing a snapshot, and make a file beneath our hands.
+		for range 100 {
+			if err = os.RemoveAll(dir); err == nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		t.Logf("the servers' files stay behind: %v", err)
 	})
 	base := portstest.Take(t)
 	var routes []*url.URL
@@ -47,7 +62,7 @@ func Start(t testing.TB, n int) *Cluster {
 	for i := range n {
 		o := &server.Options{
 			ServerName: fmt.Sprintf("s%d", i+1), Host: "127.0.0.1", Port: base + i,
-			JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, NoSigs: true, NoLog: true, DisableJetStreamBanner: true,
+			JetStream: true, StoreDir: filepath.Join(dir, strconv.Itoa(i)), SyncAlways: true, NoSigs: true, NoLog: true, DisableJetStreamBanner: true,
 		}
 		if n > 1 { // with routes to all, itself too: a server without any would not begin a cluster
 			o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: base + n + i}

@@ -23,6 +23,7 @@ type busConfig struct {
 	Role       []string `help:"A role that gets a user of its own; may be repeated. None given: owner, engine, adapter, operator, auditor, consumer and system. The role service is for rollbook serve --bus, which is engine and adapter in one." placeholder:"ROLE"`
 	Key        []string `help:"A user's public key, ROLE=U...; may be repeated, also for one role. Its seed stays where it was made. None given: seeds are made, which takes --out." placeholder:"ROLE=KEY"`
 	Out        string   `help:"Write one NAME.conf a server and one ROLE.nk a user into this directory. Seeds that are there are kept. Empty: print the configuration." placeholder:"DIR" type:"path" default:""`
+	Monitor    string   `help:"Where each server serves its health and figures, in the clear and to anybody who reaches it. Empty: nowhere." placeholder:"HOST:PORT" default:""`
 	StoreDir   string   `help:"Where each server keeps its streams." placeholder:"DIR" default:"/var/lib/nats"`
 	MaxMemory  int64    `help:"How many MiB the streams in memory may take on one server. 0: 256." default:"256" placeholder:"N"`
 	MaxFile    int64    `help:"How many GiB the streams in files may take on one server. 0: 10." default:"10" placeholder:"N"`
@@ -107,7 +108,7 @@ func (c *busConfig) print(to io.Writer, cfg bus.ServerConfig) error {
 
 // config is what the command line says, without the users whose seeds are to be made.
 func (c *busConfig) config() (bus.ServerConfig, error) {
-	cfg := bus.ServerConfig{Partitions: c.Partitions, PodVerbs: podVerbNames(), StoreDir: c.StoreDir, MaxMemory: c.MaxMemory << 20, MaxFile: c.MaxFile << 30,
+	cfg := bus.ServerConfig{Partitions: c.Partitions, PodVerbs: podVerbNames(), Monitor: c.Monitor, StoreDir: c.StoreDir, MaxMemory: c.MaxMemory << 20, MaxFile: c.MaxFile << 30,
 		TLS: bus.ServerTLS{Cert: c.ServerCert, Key: c.ServerKey, CA: c.ServerCA, Verify: c.Verify}}
 	if c.MaxMemory < 0 || c.MaxMemory > 1<<30 || c.MaxFile < 0 || c.MaxFile > 1<<30 {
 		return cfg, refuse("usage", "--max-memory %d and --max-file %d: use MiB and GiB", c.MaxMemory, c.MaxFile)

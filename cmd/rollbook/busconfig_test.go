@@ -17,16 +17,15 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"rollbook/bus"
-	"rollbook/engine"
 	"rollbook/engine/session"
 	"rollbook/journeys/portstest"
 )
 
-// TestPodsHaveTheirClientsCommands: every verb is either a pod's or an operator's, on purpose. A new one is to be put here
+// TestPodsHaveTheirClientsCommands: every verb is either a pod's or not, on purpose. A new one is to be put here
 // or into podVerbs.
 func TestPodsHaveTheirClientsCommands(t *testing.T) {
-	operators := []session.Verb{session.VerbExpire, session.VerbRevoke, session.VerbRegister, session.VerbChangeCredential, session.VerbDisable, session.VerbEnable,
-		session.VerbUnlock, session.VerbDefineResource, session.VerbRemoveResource, session.VerbPodLost}
+	others := []session.Verb{session.VerbExpire, session.VerbPodLost, session.VerbRevoke, session.VerbRegister, session.VerbChangeCredential, session.VerbDisable, session.VerbEnable,
+		session.VerbUnlock, session.VerbDefineResource, session.VerbRemoveResource}
 	source, err := os.ReadFile(filepath.Join("..", "..", "engine", "session", "command.go"))
 	if err != nil {
 		t.Fatal(err)
@@ -39,11 +38,11 @@ func TestPodsHaveTheirClientsCommands(t *testing.T) {
 		}
 		n++
 		verb := session.Verb(strings.Trim(value, `"`))
-		if slices.Contains(podVerbs, verb) == slices.Contains(operators, verb) {
-			t.Errorf("the command %s belongs to pods or to operators: say to whom", verb)
+		if slices.Contains(podVerbs, verb) == slices.Contains(others, verb) {
+			t.Errorf("the command %s belongs to pods or to operators and engines: say to whom", verb)
 		}
 	}
-	if n != len(podVerbs)+len(operators) {
+	if n != len(podVerbs)+len(others) {
 		t.Errorf("%d verbs were found", n)
 	}
 }
@@ -101,17 +100,18 @@ func printedServers(t *testing.T, servers int, more ...string) (dir, url string,
 	return dir, strings.Join(urls, ","), started
 }
 
-// createBook makes the streams as the owner; a cluster takes some seconds to choose a leader before it can.
+// createBook is init, as the owner; a cluster takes some seconds to choose a leader before it can.
 func createBook(t *testing.T, dir, url string, replicas int) {
 	t.Helper()
-	owner := connectAs(t, dir, url, "owner")
-	var err error
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if err = owner.Create(t.Context(), bus.Layout{Partitions: 2, Replicas: replicas}); err == nil {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		code := run([]string{"init", "--bus", url, "--creds", filepath.Join(dir, "owner.nk"), "--partitions", "2", "--replicas", fmt.Sprint(replicas)})
+		switch {
+		case code == exitDone:
 			return
+		case code == exitRefused || time.Now().After(end):
+			t.Fatalf("init exits with %d", code)
 		}
 	}
-	t.Fatal(err)
 }
 
 func connectAs(t *testing.T, dir, url, role string) *bus.Bus {
@@ -220,68 +220,61 @@ func fileWith(t *testing.T, text string) string {
 // startEngine runs the writers alone, as the engine, until stop is called or the test ends.
 func startEngine(t *testing.T, dir, url string) (stop func()) {
 	t.Helper()
-	b := connectAs(t, dir, url, "engine")
-	layout, err := b.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for end := time.Now().Add(time.Minute); ; {
-		if err = b.CheckDurability(t.Context()); err == nil {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the engine can not find out whether the servers sync: %v", err)
-		}
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	for p := range bus.Partition(layout.Partitions) {
-		w := newWriter(b, p, engine.Config{Policies: session.DefaultPolicies(), Log: slog.New(slog.DiscardHandler)})
-		running.Go(func() { _ = w.Run(ctx) }) // its end is the test's
-	}
-	stop = func() { cancel(); running.Wait() }
-	t.Cleanup(stop)
+	_, stop = startHouse(t, dir, url, "engine", onlyWriters)
 	return stop
 }
 
-// startPod runs the service on a bus elsewhere until the test ends; as an adapter without the writers. It gives the
-// address of Genesis.
+// startPod runs the venues until the test ends, and with the role service the writers too. It gives the address of
+// Genesis.
 func startPod(t *testing.T, dir, url, role string) string {
 	t.Helper()
+	with := onlyAdapters
+	if role == "service" {
+		with = everything
+	}
+	h, _ := startHouse(t, dir, url, role, with)
+	return h.doorURL(h.doors[0], "http")
+}
+
+// startHouse runs a process's parts on a bus elsewhere, under the credential of a role, once they are ready.
+func startHouse(t *testing.T, dir, url, role string, with roles) (h *house, stop func()) {
+	t.Helper()
 	var c cli
-	args := []string{"serve", "--bus", url, "--creds", filepath.Join(dir, role+".nk"), "--port-base", "0", "--accept-loss-window",
+	args := []string{"serve", "--bus", url, "--creds", filepath.Join(dir, role+".nk"), "--port-base", "0",
 		"--deployment-key-file", fileWith(t, strings.Repeat("k", 32))}
 	if _, err := parserOf(t, &c).Parse(args); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := everything
-	if role == "adapter" {
-		r = onlyAdapters
-	}
-	h, err := buildHouse(ctx, &c.Serve.serveSettings, r, "", slog.New(slog.DiscardHandler))
-	if err != nil {
-		cancel()
-		t.Fatal(err)
+	var err error
+	for end := time.Now().Add(time.Minute); ; { // a machine at its limit may be slow to say whether it syncs
+		if h, err = buildHouse(ctx, &c.Serve.serveSettings, with, "", slog.New(slog.DiscardHandler)); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			cancel()
+			t.Fatal(err)
+		}
 	}
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- h.run(ctx, func(context.Context) error { return nil }, func() error { close(ready); return nil })
+		ended <- h.run(ctx, nil, func() error { close(ready); return nil })
 	}()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("the pod ended with %v", err)
+			t.Errorf("the process with the role %s ended with %v", role, err)
 		}
 		h.close()
 	})
+	t.Cleanup(stop)
 	select {
 	case <-ready:
 	case err := <-ended:
 		ended <- err
-		t.Fatalf("the pod did not start: %v", err)
-	case <-time.After(2 * time.Minute):
-		t.Fatal("the pod did not get ready")
+		t.Fatalf("the process with the role %s did not start: %v", role, err)
+	case <-time.After(4 * time.Minute):
+		t.Fatalf("the process with the role %s did not get ready", role)
 	}
-	return h.doorURL(h.doors[0], "http")
+	return h, stop
 }

@@ -43,8 +43,8 @@ var promised = Bounds{Stale: 3 * time.Second, OneTime: 15 * time.Second, Access:
 
 // TestChaos breaks a whole deployment while clients work, and checks everything that they saw.
 func TestChaos(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a cluster")
+	if testing.Short() || raced {
+		t.Skip("starts a cluster, without the race detector")
 	}
 	dir := *keep
 	if dir == "" {

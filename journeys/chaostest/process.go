@@ -96,8 +96,6 @@ func (p *process) wait(within time.Duration) (ended bool) {
 	}
 }
 
-func (p *process) runs() bool { return !p.wait(0) }
-
 // incarnation names this life of the process.
 func (p *process) incarnation() string { return fmt.Sprintf("%s/%d", p.name, p.lives.Load()) }
 

@@ -29,8 +29,8 @@ var seededBugs = []struct {
 // TestSeededBugs: the checker finds each of the bugs that it is there to find, in a deployment that shows it, and finds
 // nothing in the same deployment without one.
 func TestSeededBugs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts processes")
+	if testing.Short() || raced {
+		t.Skip("starts processes, without the race detector")
 	}
 	rollbook, nats := programs(t, "-tags", "seeded")
 	for _, c := range seededBugs {

@@ -52,6 +52,8 @@ type Directory struct {
 	dummy  phc
 	ready  chan struct{} // closed when the bucket has been read once
 	sealer sealer
+	// nobodys is a sealed key that is nobody's.
+	nobodys []byte
 
 	mu      sync.RWMutex
 	view    *view         // guarded by mu, with all in it
@@ -71,9 +73,10 @@ func New(kv jetstream.KeyValue, cfg Config, log *slog.Logger) *Directory {
 	hash := make([]byte, newHash)
 	rand.Read(salt)
 	rand.Read(hash)
+	sealer := newSealer(cfg.DeploymentKey)
 	return &Directory{
 		kv: kv, cfg: cfg, log: log, hash: argon2.IDKey, dummy: phc{cfg.Parameters, salt, hash}, ready: make(chan struct{}),
-		view: newView(), moved: make(chan struct{}), sealer: newSealer(cfg.DeploymentKey),
+		view: newView(), moved: make(chan struct{}), sealer: sealer, nobodys: sealer.seal("", session.NoVenue, hash[:16]),
 	}
 }
 

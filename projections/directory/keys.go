@@ -91,14 +91,19 @@ func (s *Store) SetKey(ctx context.Context, user session.UserID, venue session.V
 }
 
 // Key is the user's API key for the venue, unsealed, and the generation of the user's credential. Not ok: the user has
-// none, may not use the venue, or it was sealed under another deployment key.
+// none, may not use the venue, or it was sealed under another deployment key. Whatever it finds, it unseals once: ask it
+// for a decoy too, and the time does not tell who has a key.
 func (d *Directory) Key(user session.UserID, venue session.Venue) (key []byte, generation uint64, ok bool) {
-	u := d.usable(user, venue)
-	if u == nil || len(u.record.Keys[venue.String()]) == 0 {
-		return nil, 0, false
+	u, sealed := d.usable(user, venue), d.nobodys
+	has := u != nil && len(u.record.Keys[venue.String()]) > 0
+	if has {
+		sealed = u.record.Keys[venue.String()]
 	}
-	key, err := d.sealer.open(user, venue, u.record.Keys[venue.String()])
-	if err != nil {
+	key, err := d.sealer.open(user, venue, sealed)
+	switch {
+	case !has:
+		return nil, 0, false
+	case err != nil:
 		d.log.Error("an API key cannot be unsealed: is this the deployment key that sealed it?", "user", user, "venue", venue)
 		return nil, 0, false
 	}
