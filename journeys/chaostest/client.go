@@ -8,8 +8,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -325,8 +327,14 @@ func (c *caller) call(ctx context.Context, at *node, port int, method, path stri
 	for k, v := range header {
 		request.Header[k] = []string{v}
 	}
-	response, err := c.site.client.Do(request)
+	// The client sends a GET again when a connection that it had kept ends: refused then says nothing of the first try.
+	var written atomic.Bool
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { written.Store(true) }}
+	response, err := c.site.client.Do(request.WithContext(httptrace.WithClientTrace(request.Context(), trace)))
 	if err != nil {
+		if written.Load() {
+			err = fmt.Errorf("sent, and then: %v", err) // not ECONNREFUSED any more
+		}
 		return 0, nil, err
 	}
 	defer response.Body.Close()
