@@ -21,16 +21,23 @@ type batches struct {
 	ch    chan *nats.Msg
 	inbox string
 	n     uint64 // batches asked for; part of the inbox, so that late answers are told from new ones
+	late  bool   // the answer to the last one may still come
 }
 
 func (b *Bus) newBatches() (*batches, error) {
-	g := &batches{bus: b, ch: make(chan *nats.Msg, batchPages+8), inbox: b.nc.NewInbox() + "."}
-	sub, err := b.nc.ChanSubscribe(g.inbox+"*", g.ch)
+	g := &batches{bus: b}
+	return g, g.subscribe()
+}
+
+// subscribe makes an inbox with a channel that has room for one batch.
+func (g *batches) subscribe() error {
+	ch, inbox := make(chan *nats.Msg, batchPages+8), g.bus.nc.NewInbox()+"."
+	sub, err := g.bus.nc.ChanSubscribe(inbox+"*", ch)
 	if err != nil {
-		return nil, closedOr(err)
+		return closedOr(err)
 	}
-	g.sub = sub
-	return g, nil
+	g.sub, g.ch, g.inbox, g.late = sub, ch, inbox, false
+	return nil
 }
 
 func (g *batches) close() { _ = g.sub.Unsubscribe() }
@@ -39,6 +46,14 @@ func (g *batches) close() { _ = g.sub.Unsubscribe() }
 // how many messages the answering server has beyond those. Errors: fn's as it is,
 // errNoAnswer, ErrNotPermitted, or ctx's.
 func (g *batches) ask(ctx context.Context, stream string, request []byte, fn func(*nats.Msg) error) (pending uint64, err error) {
+	if g.late {
+		// Two batches in one channel are more than it holds: the client library would drop what does not fit, and a page
+		// that was dropped looks like a gap in the book.
+		g.close()
+		if err := g.subscribe(); err != nil {
+			return 0, errors.Join(errNoAnswer, err)
+		}
+	}
 	g.n++
 	inbox := g.inbox + strconv.FormatUint(g.n, 36)
 	ctx, stop := g.bus.refusals.during(ctx, apiDirectGet+stream)
@@ -57,6 +72,7 @@ func (g *batches) ask(ctx context.Context, stream string, request []byte, fn fun
 			select {
 			case m = <-g.ch:
 			case <-timer.C:
+				g.late = true
 				return 0, errNoAnswer
 			case <-ctx.Done():
 				return 0, context.Cause(ctx)

@@ -16,6 +16,8 @@
 //   - Nothing is appended to a book without the sequence it must follow. A page
 //     is in the book once, or not at all, or its outcome is called unknown.
 //   - Readers get pages in order and without gaps, or an error.
+//   - A snapshot is checked against its list, and the list against the book. What
+//     does not agree is as if it were not there.
 //   - A command may be lost or delivered twice at any point before its page is
 //     on disk. Its id is what makes that harmless, and the writer's duty.
 package bus

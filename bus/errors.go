@@ -60,6 +60,13 @@ var (
 	// ErrGap: pages are missing between two others. Stop and tell an operator.
 	ErrGap = errors.New("pages are missing from the book")
 
+	// ErrDamagedSnapshot: a snapshot is not as it was written, or was overwritten
+	// while it was read. It is of no use; the book has all that it had.
+	ErrDamagedSnapshot = errors.New("damaged snapshot")
+	// ErrNewerSnapshot: a newer program keeps snapshots here. Write none: it could
+	// not read them. Update this program.
+	ErrNewerSnapshot = errors.New("the snapshots are a newer program's")
+
 	// ErrNotAccepted: the command was refused every time it was offered. It has
 	// not happened and will not.
 	ErrNotAccepted = errors.New("the command was not accepted")

@@ -135,7 +135,7 @@ func (b *Bus) Streams(ctx context.Context, l Layout) ([]StreamState, error) {
 		names = append(names, BookStream(p))
 	}
 	var list []StreamState
-	for _, name := range append(names, StreamCommands, streamDirectory, streamKeys, streamSnapshots, streamFeed) {
+	for _, name := range append(names, StreamCommands, streamDirectory, streamKeys, StreamSnapshots, streamFeed) {
 		info, err := b.stream(ctx, name)
 		switch {
 		case errors.Is(err, ErrNotPermitted), errors.Is(err, jetstream.ErrStreamNotFound):
@@ -211,7 +211,7 @@ func (b *Bus) ServerVersion() (version string, supported error) {
 // SnapshotTime is when the newest snapshot of a partition was completed; zero
 // when there is none, or this user may not see it.
 func (b *Bus) SnapshotTime(ctx context.Context, p Partition) (time.Time, error) {
-	subject := apiDirectGet + streamSnapshots + "." + subjectSnapshots + p.String()
+	subject := apiDirectGet + StreamSnapshots + "." + subjectSnapshots + p.String()
 	m, err := b.request(ctx, subject, nil)
 	if err != nil || headerOf(m, headerStatus) != "" {
 		return time.Time{}, err

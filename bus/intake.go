@@ -88,7 +88,7 @@ func (b *Bus) Intake(ctx context.Context, p Partition, epoch uint64, incarnation
 		trimmed:   after,
 		trimmedAt: time.Now(),
 	}
-	if err := in.pull.open(ctx); err != nil {
+	if err := in.pull.begin(ctx); err != nil {
 		in.pull.close()
 		return nil, fmt.Errorf("open the intake of partition %s: %w", p, err)
 	}

@@ -42,7 +42,7 @@ type Layout struct {
 
 // Streams names everything that Create makes, in the order in which it is made.
 func (l Layout) Streams() []string {
-	names := []string{StreamCommands, streamDirectory, streamKeys}
+	names := []string{StreamCommands, streamDirectory, streamKeys, StreamSnapshots}
 	for p := l.Partitions - 1; p >= 0; p-- {
 		names = append(names, BookStream(Partition(p)))
 	}
@@ -80,6 +80,9 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 	if err := b.createKeys(ctx, l); err != nil {
 		return fmt.Errorf("create the book: the keys: %w", err)
 	}
+	if _, err := b.js.CreateStream(ctx, snapshotsConfig(l)); err != nil {
+		return fmt.Errorf("create the book: %s: %w", StreamSnapshots, err)
+	}
 	for p := l.Partitions - 1; p >= 0; p-- {
 		cfg := bookConfig(l, Partition(p))
 		if _, err := b.js.CreateStream(ctx, cfg); err != nil {
@@ -94,7 +97,9 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 // ErrNotCreated when nothing is there, ErrUnfinished with the layout when a
 // Create was cut short, and ErrLayout, with what differs, when it is not as it
 // must be. COMMANDS lives in memory and is gone after a restart of a server
-// that stands alone: it alone is made again, by whoever has the right to.
+// that stands alone: it is made again, by whoever has the right to, and so is on
+// an embedded server SNAPSHOTS, which an older program has not made. Elsewhere
+// the program does without.
 // What this user may not ask about is not checked: an auditor opens the books
 // alone. ErrNotPermitted says that even those are not this user's to see.
 func (b *Bus) Open(ctx context.Context) (Layout, error) {
@@ -143,6 +148,12 @@ func (b *Bus) open(ctx context.Context, mend bool) (Layout, error) {
 	for _, check := range []func(context.Context, Layout, bool) error{b.openDirectory, b.openCommands} {
 		if err := check(ctx, l, mend); err != nil && !errors.Is(err, ErrNotPermitted) {
 			return l, err
+		}
+	}
+	if b.embedded && mend {
+		// The same configuration as what exists is no error and changes nothing.
+		if _, err := b.js.CreateStream(ctx, snapshotsConfig(l)); err != nil {
+			b.log.Warn("there will be no snapshots, and so a start reads the whole book", "error", err)
 		}
 	}
 	return l, nil
@@ -313,6 +324,22 @@ func commandsConfig(l Layout) jetstream.StreamConfig {
 		MaxBytes:    commandsMaxBytes,
 		MaxMsgSize:  commandsMaxSize,
 		Replicas:    l.Replicas,
+	}
+}
+
+// snapshotsConfig is the stream of snapshots: of every subject the newest message.
+func snapshotsConfig(l Layout) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              StreamSnapshots,
+		Description:       "Rollbook: folded states, so that a start need not read the whole book",
+		Subjects:          []string{subjectSnapshots + ">"},
+		Storage:           jetstream.FileStorage,
+		Retention:         jetstream.LimitsPolicy,
+		Discard:           jetstream.DiscardOld,
+		MaxMsgsPerSubject: 1,
+		MaxMsgSize:        maxPayload,
+		Replicas:          l.Replicas,
+		AllowDirect:       true,
 	}
 }
 

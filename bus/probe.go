@@ -43,7 +43,7 @@ var probes = []probe{
 	{name: "read a book", subject: apiDirectGet + BookStream(0)},
 	{name: "read the directory", subject: apiDirectGet + streamDirectory},
 	{name: "read the signing keys", subject: apiDirectGet + streamKeys},
-	{name: "read snapshots", subject: apiDirectGet + streamSnapshots},
+	{name: "read snapshots", subject: apiDirectGet + StreamSnapshots},
 	{name: "read the feed", subject: apiConsumerNext + streamFeed + ".doctor"},
 	{name: "take commands", subject: apiConsumerNext + StreamCommands + ".doctor"},
 	{name: "remove commands", subject: apiStreamPurge + StreamCommands, data: purgesNothing},

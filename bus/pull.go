@@ -27,6 +27,11 @@ const (
 	// durableIdle the same in a cluster, where a leader may be missing for 10 s.
 	pullIdle    = 10 * time.Second
 	durableIdle = 30 * time.Second
+	// durablePatience is how long one attempt at a durable consumer may take: its
+	// servers elect a leader first. firstPatience bounds the attempts of an intake
+	// that has never stood: longer than an election takes where a server is lost.
+	durablePatience = 5 * time.Second
+	firstPatience   = 20 * time.Second
 )
 
 // pull is an ordered delivery of one partition's commands, asked by hand. The
@@ -103,7 +108,11 @@ func (u *pull) filter() string {
 // after which everything from the earlier delivery is forgotten.
 func (u *pull) open(ctx context.Context) error {
 	u.drop()
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	patience := apiTimeout
+	if u.durable {
+		patience = durablePatience
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	info, err := u.bus.askInfo(ctx, StreamCommands)
 	if errors.Is(err, ErrNotCreated) || (err == nil && info.Created.UnixNano() != u.incarnation) {
@@ -126,6 +135,17 @@ func (u *pull) open(ctx context.Context) error {
 		u.timer = time.NewTimer(pullSilence)
 	}
 	return u.ask()
+}
+
+// begin opens the delivery for the first time. A durable consumer that was asked
+// for and not confirmed may be there all the same, and asking again finds it.
+func (u *pull) begin(ctx context.Context) error {
+	if !u.durable {
+		return u.open(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, firstPatience)
+	defer cancel()
+	return u.reopen(ctx)
 }
 
 // consume sees to a consumer that goes on after the last command seen.

@@ -130,7 +130,7 @@ func (r *rights) write(partitions int) {
 	r.ask(subjectBookPrefix+"*", subjectAnnouncePrefix+"*", subjectSnapshots+">", subjectFeed+">", subjectAllEngines, subjectAllPods,
 		subjectCommandPrefix+"*.*", inboxPrefix+">",
 		"$JS.API.INFO", apiStreamInfo+"*", apiStreamList, "$JS.API.STREAM.NAMES", apiStreamCreate+StreamCommands,
-		apiStreamPurge+StreamCommands, apiStreamPurge+streamSnapshots,
+		apiStreamPurge+StreamCommands, apiStreamPurge+StreamSnapshots,
 		"$JS.API.CONSUMER.*."+StreamCommands, "$JS.API.CONSUMER.*."+StreamCommands+".>",
 		"$JS.API.CONSUMER.DURABLE.CREATE."+StreamCommands+".*", apiConsumerNext+StreamCommands+".*",
 		"$JS.ACK."+StreamCommands+".>", "$JS.ACK.*.*."+StreamCommands+".>",
@@ -138,7 +138,7 @@ func (r *rights) write(partitions int) {
 	for p := range Partition(partitions) {
 		r.askMany(apiDirectGet + BookStream(p))
 	}
-	r.askMany(apiDirectGet+streamSnapshots, apiDirectGet+streamSnapshots+".>", apiDirectGet+streamFeed, apiDirectGet+streamFeed+".>")
+	r.askMany(apiDirectGet+StreamSnapshots, apiDirectGet+StreamSnapshots+".>", apiDirectGet+streamFeed, apiDirectGet+streamFeed+".>")
 	r.hear(subjectAllLive, subjectAllAnnounce, subjectAllEngines, subjectAllPods)
 	r.askServers()
 }
@@ -163,8 +163,8 @@ func (r *rights) readBooks(partitions int) {
 }
 
 func (r *rights) readSnapshots() {
-	r.ask(apiStreamInfo + streamSnapshots)
-	r.askMany(apiDirectGet+streamSnapshots, apiDirectGet+streamSnapshots+".>")
+	r.ask(apiStreamInfo + StreamSnapshots)
+	r.askMany(apiDirectGet+StreamSnapshots, apiDirectGet+StreamSnapshots+".>")
 }
 
 func (r *rights) readDirectory() {

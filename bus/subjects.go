@@ -18,6 +18,8 @@ const (
 	BucketDirectory = "DIRECTORY"
 	// BucketKeys is the key-value bucket of the public halves of signing keys.
 	BucketKeys = "KEYS"
+	// StreamSnapshots is the stream of the snapshots of all partitions.
+	StreamSnapshots = "SNAPSHOTS"
 
 	streamBookPrefix      = "BOOK_"
 	streamDirectory       = "KV_" + BucketDirectory
@@ -33,7 +35,6 @@ const (
 	subjectBellDirectory = "rollbook.live.directory."
 
 	// What other parts of the program put on the bus, and what rights.go knows of it.
-	streamSnapshots  = "SNAPSHOTS"
 	streamFeed       = "EVENTS"
 	subjectSnapshots = "rollbook.snapshot."
 	subjectFeed      = "rollbook.event."
@@ -108,6 +109,15 @@ func LiveSubject(p Partition) string { return subjectLivePrefix + p.String() }
 
 // AnnounceSubject is where the writer of p says that it lives.
 func AnnounceSubject(p Partition) string { return subjectAnnouncePrefix + p.String() }
+
+// SnapshotSubject is where the list of the snapshots of p stands.
+func SnapshotSubject(p Partition) string { return subjectSnapshots + p.String() }
+
+// SnapshotChunkSubject is where chunk n, from 0, of the snapshot in a slot of p
+// stands. There are two slots, 0 and 1.
+func SnapshotChunkSubject(p Partition, slot, n int) string {
+	return SnapshotSubject(p) + "." + strconv.Itoa(slot) + "." + strconv.Itoa(n)
+}
 
 // EngineSubject is where a process with writers says that it is there.
 func EngineSubject(id EngineID) string { return subjectEnginePrefix + id.String() }

@@ -72,10 +72,12 @@ func (r *rig) config() engine.Config {
 }
 
 // run runs a writer until stop is called, and fails the test when it ends by itself.
-func (r *rig) run(cfg engine.Config) (stop func()) {
+func (r *rig) run(cfg engine.Config) (stop func()) { return r.runs(engine.New(cfg)) }
+
+func (r *rig) runs(w *engine.Writer) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- engine.New(cfg).Run(ctx) }()
+	go func() { done <- w.Run(ctx) }()
 	return func() {
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {

@@ -73,9 +73,16 @@ func TestAppendFaults(t *testing.T) {
 					return 0, fault.err
 				}
 				cfg := r.config()
-				cfg.Book = book
-				stop := r.run(cfg)
+				cfg.Book, cfg.Snapshots = book, r.bus.Book(0)
+				w := engine.New(cfg)
+				stop := r.runs(w)
+				ctx, cancel := context.WithCancel(t.Context())
+				var snapshots sync.WaitGroup // one after each page, so that the state is rebuilt from them
+				snapshots.Go(func() { _ = r.snapshotter(w, 1, time.Millisecond, nil).Run(ctx) })
 				checkLife(t, r)
+				r.sameBothWays()
+				cancel()
+				snapshots.Wait()
 				stop()
 				if injected == 0 {
 					t.Error("no fault was injected")

@@ -88,8 +88,9 @@ func (w *Writer) turn(ctx context.Context, intake Intake) error {
 		w.noted = commandsRead{page.Incarnation, page.CommandsRead}
 		w.clean = true
 		w.announced.Store(seq)
+		w.events.Add(uint64(len(page.Events)))
 		w.answers.settle(seq, page.Answers, page.Time)
-		w.cfg.Metrics.stored(len(page.Events), w.state.Sessions())
+		w.cfg.Metrics.stored(w.cfg.Partition, len(page.Events), w.state.Sessions())
 	} else if len(answered) > 0 {
 		if err := w.confirm(ctx); err != nil {
 			return err

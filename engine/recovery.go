@@ -3,48 +3,51 @@ package engine
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"rollbook/bus"
 	"rollbook/engine/session"
 )
 
-// begin sets the state that a fold of the book starts from: nothing, before the first page.
-func (w *Writer) begin(context.Context) error {
-	w.state, w.answers = session.NewState(w.cfg.Policies), newAnswers()
-	w.last, w.epoch, w.lastTime, w.read, w.source, w.noted = 0, 0, 0, 0, 0, commandsRead{}
-	w.known.Store(0)
-	w.clean = true
-	return nil
-}
-
 // load brings the state to the end of the book as of now. A state that is ahead of the book, or may be, is thrown away
-// first. The start, standing by, a take-over and the way out of a failed append are this one function.
+// first, and the fold begins again: with the newest good snapshot, or the first page. The start, standing by, a take-over
+// and the way out of a failed append are this one function.
 func (w *Writer) load(ctx context.Context) error {
-	if !w.clean {
+	start, whole := time.Now(), !w.clean
+	if whole {
 		if err := w.begin(ctx); err != nil {
 			return err
 		}
 	}
+	from := w.last
 	end, err := w.cfg.Book.End(ctx)
 	if err != nil {
 		return fmt.Errorf("find the end of the book: %w", err)
 	}
-	if end <= w.last {
-		return nil
+	if end > from {
+		if err := w.foldTo(ctx, end); err != nil {
+			return fmt.Errorf("read the book: %w", err)
+		}
 	}
+	if whole && end > 0 {
+		w.cfg.Log.Info("read the book", "partition", w.cfg.Partition, "after", from, "through", w.last,
+			"sessions", w.state.Sessions(), "took", time.Since(start).Round(time.Millisecond))
+	}
+	return nil
+}
+
+// foldTo takes the pages after the last into the state, through end.
+func (w *Writer) foldTo(ctx context.Context, end uint64) error {
 	var newest int64 // answers older than the memory, counted back from here, need not be kept
-	err = w.cfg.Book.Read(ctx, end-1, end, func(stored bus.StoredPage) error {
+	err := w.cfg.Book.Read(ctx, end-1, end, func(stored bus.StoredPage) error {
 		page, err := bus.DecodePage(stored.Data)
 		newest = page.Time
 		return err
 	})
-	if err == nil {
-		err = w.cfg.Book.Read(ctx, w.last, end, func(stored bus.StoredPage) error { return w.fold(stored, newest) })
-	}
 	if err != nil {
-		return fmt.Errorf("read the book: %w", err)
+		return err
 	}
-	return nil
+	return w.cfg.Book.Read(ctx, w.last, end, func(stored bus.StoredPage) error { return w.fold(stored, newest) })
 }
 
 // fold takes one stored page into the state. newest is the time of the newest page that is known.
@@ -64,6 +67,7 @@ func (w *Writer) fold(stored bus.StoredPage, newest int64) error {
 		}
 		w.state.Apply(e)
 	}
+	w.events.Add(uint64(len(page.Events)))
 	if newest-page.Time < int64(answerMemory) {
 		w.answers.settle(stored.Seq, page.Answers, page.Time)
 	}

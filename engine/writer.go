@@ -12,6 +12,7 @@
 //   - Nothing is answered before it is on disk.
 //   - One goroutine owns the state. The state may be one page ahead of the book; on any outcome of an append but
 //     "applied" it is thrown away and rebuilt from the book, by the same fold that serves the start.
+//   - A snapshot is where a fold may begin, and nothing is true because it stands in one.
 //   - Being the writer is a belief; the fence is the book's: every page is appended with the sequence of the last page
 //     this writer knows, so a deposed writer cannot append. It finds a newer epoch, says so, and stands by.
 //   - Where several processes may write, what is answered without a page is answered only when the book has not moved on.
@@ -66,6 +67,8 @@ type Config struct {
 	// stream that the position is of.
 	OpenIntake func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (Intake, error)
 	Policies   session.Policies
+	// Snapshots are those of the book. Nil: the book is read from its first page.
+	Snapshots Snapshots
 	// Alone says that no other process can write to this book (an embedded bus with its data directory locked), so that
 	// the writer need not listen for another before it starts.
 	Alone bool
@@ -119,6 +122,8 @@ type Writer struct {
 	composing map[bus.CommandID]answer // what the page at hand answers so far
 
 	announced atomic.Uint64 // last, for the announcing goroutine
+	events    atomic.Uint64 // in the book through last, for the snapshotter
+	began     atomic.Uint64 // in the snapshot that the fold began from
 	known     atomic.Uint64 // epoch, for the watching goroutine
 	role      atomic.Int32
 }
@@ -211,6 +216,7 @@ func (w *Writer) reign(ctx context.Context) error {
 	w.setRole(Writing)
 	defer w.setRole(StandingBy)
 	w.cfg.Metrics.tookOver()
+	w.cfg.Metrics.live(w.cfg.Partition, w.state.Sessions())
 	w.cfg.Log.Info("writing", "partition", w.cfg.Partition, "epoch", w.epoch, "page", w.last, "sessions", w.state.Sessions())
 	return w.hold(ctx)
 }

@@ -48,6 +48,8 @@ type instance struct {
 	cmd  *exec.Cmd
 	log  *locked
 	gone chan struct{} // closed when the process has ended
+
+	patience time.Duration // how long it may take to be ready; zero: a minute
 }
 
 // locked is a buffer that a process writes while a test reads.
@@ -98,7 +100,7 @@ func (in *instance) start() {
 // ready waits until the server says that it can serve.
 func (in *instance) ready() {
 	in.t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(max(in.patience, time.Minute)); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		select {
 		case <-in.gone:
 			in.t.Fatalf("the server ended:\n%s", in.log)
@@ -114,7 +116,7 @@ func (in *instance) ready() {
 			return
 		}
 	}
-	in.t.Fatalf("the server is not ready after a minute:\n%s", in.log)
+	in.t.Fatalf("the server is not ready in time:\n%s", in.log)
 }
 
 // kill is kill -9.

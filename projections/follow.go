@@ -1,8 +1,8 @@
 // Package projections is the follow loop that every read model shares.
 //
-// A [Follower] reads the book of each partition page by page, decodes each page once, hands it to every model in the
-// same order, and then, not before, moves its position. Whoever wrote something awaits its position; whoever must not
-// miss anything asks for the barrier.
+// A [Follower] begins with the newest good snapshot of each partition, or with its first page. From there it reads the
+// book page by page, decodes each page once, hands it to every model in the same order, and then, not before, moves its
+// position. Whoever wrote something awaits its position; whoever must not miss anything asks for the barrier.
 //
 // Invariants:
 //   - Pages are applied in order, without a gap, each once, by one goroutine a partition.
@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
 	"time"
@@ -42,12 +43,23 @@ type Model interface {
 	Apply(Page) error
 }
 
+// Restorer is a model that can begin with a state that was folded already, in place of the pages that led to it.
+type Restorer interface {
+	Model
+	// Restore takes over the state of a partition after a page, which comes without its events. It is called at most once
+	// a partition, before the first Apply of it, perhaps at the same time as for another. The state is the model's to read
+	// until it returns.
+	Restore(page Page, state *session.State) error
+}
+
 // Book is the log of one partition: *[bus.Book].
 type Book interface {
 	Partition() bus.Partition
 	Follow(ctx context.Context, after uint64, fn func(bus.StoredPage) error) error
 	End(ctx context.Context) (uint64, error)
 	Announcements(fn func(bus.Announcement)) (stop func(), err error)
+	// Restore has the newest good snapshot of the book read; a zero Snapshot says that there is none.
+	Restore(ctx context.Context, format uint64, read func(chunks iter.Seq2[[]byte, error]) error) (bus.Snapshot, bus.StoredPage, error)
 }
 
 // Config is what a follower stands on.
@@ -92,7 +104,7 @@ type round struct {
 	err  error
 }
 
-// NewFollower makes a follower at the beginning of the book; it starts nothing.
+// NewFollower makes a follower before the beginning; it starts nothing.
 func NewFollower(cfg Config) *Follower {
 	if cfg.Staleness <= 0 {
 		cfg.Staleness = 2 * time.Second
@@ -128,7 +140,10 @@ func (f *Follower) Run(ctx context.Context) error {
 
 // follow applies the pages of one partition for ever.
 func (f *Follower) follow(ctx context.Context, p *part) error {
-	err := p.book.Follow(ctx, p.position(), func(stored bus.StoredPage) error { return f.apply(p, stored) })
+	err := f.restore(ctx, p)
+	if err == nil {
+		err = p.book.Follow(ctx, p.position(), func(stored bus.StoredPage) error { return f.apply(p, stored) })
+	}
 	if err != nil && ctx.Err() == nil {
 		f.cfg.Log.Error("a projection is stuck", "partition", p.book.Partition(), "position", p.position(), "err", err)
 		p.fail()

@@ -59,7 +59,13 @@ func (r *rig) append(p bus.Partition, user session.UserID) bus.Position {
 
 func (r *rig) store(p bus.Partition, page []byte) bus.Position {
 	r.t.Helper()
-	seq, err := r.bus.Book(p).Append(context.Background(), r.last[p], page)
+	book := r.bus.Book(p)
+	seq, err := book.Append(context.Background(), r.last[p], page)
+	for errors.Is(err, bus.ErrOutcomeUnknown) { // a busy machine: the book knows
+		if seq, err = book.End(context.Background()); err == nil && seq == r.last[p] {
+			seq, err = book.Append(context.Background(), r.last[p], page)
+		}
+	}
 	must(r.t, err)
 	r.last[p] = seq
 	return bus.Position{Partition: p, Page: seq}

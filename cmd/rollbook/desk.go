@@ -178,7 +178,7 @@ func openStore(ctx context.Context, b *bus.Bus, policy directory.PasswordPolicy)
 
 // newWriter makes the writer of a partition on this bus; cfg says all but what the bus and the partition are.
 func newWriter(b *bus.Bus, p bus.Partition, cfg engine.Config) *engine.Writer {
-	cfg.Partition, cfg.Book = p, b.Book(p)
+	cfg.Partition, cfg.Book, cfg.Snapshots = p, b.Book(p), b.Book(p)
 	cfg.OpenIntake = func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {
 		intake, err := b.Intake(ctx, p, epoch, incarnation, after)
 		if err != nil {

@@ -52,8 +52,9 @@ type house struct {
 	bus      *bus.Bus
 	layout   bus.Layout
 
-	writers []*engine.Writer // none in a process of adapters alone
-	spread  *engine.Spread   // nil on an embedded bus
+	writers   []*engine.Writer      // none in a process of adapters alone
+	snapshots []*engine.Snapshotter // one a writer
+	spread    *engine.Spread        // nil on an embedded bus
 
 	// Nil in a process of writers alone.
 	submit    *bus.Submitter
@@ -212,8 +213,12 @@ func (h *house) furnishWriters() {
 	}
 	leases := &engine.Leases{Length: h.set.podLease(), Pods: h.bus.Pods, Submit: h.submit.Submit}
 	for p := range bus.Partition(h.layout.Partitions) {
-		h.writers = append(h.writers, newWriter(h.bus, p, engine.Config{Policies: h.set.policies(), Spread: h.spread, Leases: leases,
-			Alone: h.embedded != nil, Log: h.log, Metrics: metrics}))
+		w := newWriter(h.bus, p, engine.Config{Policies: h.set.policies(), Spread: h.spread, Leases: leases,
+			Alone: h.embedded != nil, Log: h.log, Metrics: metrics})
+		h.writers = append(h.writers, w)
+		h.snapshots = append(h.snapshots, engine.NewSnapshotter(engine.SnapshotterConfig{
+			Partition: p, Book: h.bus.Book(p), Snapshots: h.bus.Book(p), Writer: w,
+			Every: h.set.SnapshotEvents, Pause: h.set.SnapshotPause, Log: h.log, Metrics: metrics}))
 	}
 	h.status.writers = h.writers
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 
 	"rollbook/bus"
@@ -18,22 +19,40 @@ type ledger struct {
 	resources *resources.Index
 }
 
-// readLedger reads every partition from its first page to its end as of now, as its stream's leader knows it.
+// readLedger reads every partition to its end as of now, as its stream's leader knows it: from its newest good snapshot,
+// or from its first page.
 func readLedger(ctx context.Context, b *bus.Bus, partitions int) (*ledger, error) {
 	l := &ledger{resources: resources.New()}
 	for p := range bus.Partition(partitions) {
-		// The policies shape new events alone, and none is made here.
-		state := session.NewState(session.DefaultPolicies())
-		l.states = append(l.states, state)
-		end, err := b.Book(p).End(ctx)
-		if err == nil {
-			err = b.Book(p).Read(ctx, 0, end, func(stored bus.StoredPage) error { return l.fold(state, stored) })
-		}
-		if err != nil {
+		if err := l.read(ctx, b.Book(p)); err != nil {
 			return nil, fmt.Errorf("read the book of partition %s: %w", p, err)
 		}
 	}
 	return l, nil
+}
+
+func (l *ledger) read(ctx context.Context, book *bus.Book) error {
+	// The policies shape new events alone, and none is made here.
+	var state *session.State
+	from, _, err := book.Restore(ctx, session.SnapshotVersion, func(chunks iter.Seq2[[]byte, error]) (err error) {
+		state, err = session.ReadSnapshot(session.DefaultPolicies(), chunks)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if from.Page == 0 {
+		state = session.NewState(session.DefaultPolicies())
+	}
+	l.states = append(l.states, state)
+	if err := l.resources.Restore(projections.Page{Partition: book.Partition(), Seq: from.Page}, state); err != nil {
+		return err
+	}
+	end, err := book.End(ctx)
+	if err != nil {
+		return err
+	}
+	return book.Read(ctx, from.Page, end, func(stored bus.StoredPage) error { return l.fold(state, stored) })
 }
 
 func (l *ledger) fold(state *session.State, stored bus.StoredPage) error {

@@ -200,6 +200,9 @@ func (h *house) begin(ctx context.Context, g *errgroup.Group) (order []*stage) {
 	if h.spread != nil {
 		views = append([]*stage{begin(ctx, g, "share the partitions", h.spread.Run)}, views...)
 	}
+	for _, s := range h.snapshots {
+		order = append(order, begin(ctx, g, "the snapshots", s.Run))
+	}
 	for _, w := range h.writers {
 		order = append(order, begin(ctx, g, "the writer", w.Run))
 	}

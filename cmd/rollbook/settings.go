@@ -27,6 +27,8 @@ type serveSettings struct {
 	PasswordChecks int           `help:"How many passwords are hashed at the same time; each takes 19 MiB and a core. 0: the number of CPUs." default:"0" placeholder:"N" env:"ROLLBOOK_PASSWORD_CHECKS"`
 	PasswordQueue  int           `help:"How many logins may wait for their hash; more are told to come back. 0: 64 for each check." default:"0" placeholder:"N" env:"ROLLBOOK_PASSWORD_QUEUE"`
 	Staleness      time.Duration `help:"How long this process may be out of touch with the book before it stops saying yes. 0: 2s." default:"2s" placeholder:"TIME" env:"ROLLBOOK_STALENESS"`
+	SnapshotEvents int           `help:"After how many events a snapshot of the folded state is written, or after as many as there are live sessions, if that is more. 0: 100000." default:"100000" placeholder:"N" env:"ROLLBOOK_SNAPSHOT_EVENTS"`
+	SnapshotPause  time.Duration `help:"The least time from one snapshot to the next. 0: 1m." default:"1m" placeholder:"TIME" env:"ROLLBOOK_SNAPSHOT_PAUSE"`
 	PodLease       time.Duration `help:"How long nothing may be heard of a process with venues before its clients' sessions end, those that end with their sockets. Make it longer than the venues' linger: clients need as long to come back. 0: 2m30s." default:"2m30s" placeholder:"TIME" env:"ROLLBOOK_POD_LEASE"`
 	Drain          time.Duration `help:"How long requests in progress may take when the service stops. 0: they are cut off." default:"10s" placeholder:"TIME" env:"ROLLBOOK_DRAIN"`
 
@@ -113,6 +115,8 @@ func (s *serveSettings) check(r roles) error {
 		return refuse("usage", "--pod-lease %s: a process that lives says so every 2s, and some of that may be lost: use 10s or more", s.PodLease)
 	case s.PasswordChecks < 0 || s.PasswordQueue < 0 || s.Staleness < 0 || s.Drain < 0:
 		return refuse("usage", "--password-checks, --password-queue, --staleness and --drain cannot be negative")
+	case s.SnapshotEvents < 0 || s.SnapshotPause < 0:
+		return refuse("usage", "--snapshot-events and --snapshot-pause cannot be negative")
 	case s.Bus != "" && s.DeploymentKeyFile == "" && r.venues:
 		return refuse("usage", "--bus needs --deployment-key-file: all pods share one key")
 	}

@@ -23,12 +23,14 @@ type picture struct {
 	oneTime   map[TokenHash]oneTime
 	resources map[ResourceName]Resource
 	ended     map[SessionID]Instant
-	endings   []SessionID // by time, then id
+	endings   []ending    // by time, then id
 	lapses    []TokenHash // by deadline, then token
 	strangers []stranger
 	lifetimes map[Venue]Lifetimes
 	nonces    map[TokenHash]Instant
 	used      []TokenHash
+	defined   []ResourceName
+	older     map[SessionID][]TokenKey
 }
 
 // userPicture is a user whose sessions and one-time tokens are listed by id.
@@ -42,7 +44,8 @@ func pictureOf(s *State) picture {
 	p := picture{clock: s.clock, users: make(map[UserID]userPicture), sessions: make(map[SessionID]Session),
 		oneTime: make(map[TokenHash]oneTime), resources: maps.Clone(s.resources), ended: maps.Clone(s.ended),
 		endings: slices.Clone(s.endings), strangers: slices.Clone(s.strangers),
-		lifetimes: maps.Clone(s.lifetimes), nonces: maps.Clone(s.nonces), used: slices.Clone(s.used)}
+		lifetimes: maps.Clone(s.lifetimes), nonces: maps.Clone(s.nonces), used: slices.Clone(s.used),
+		defined: slices.Clone(s.defined), older: make(map[SessionID][]TokenKey)}
 	for id, u := range s.users {
 		flat := userPicture{user: *u}
 		flat.sessions, flat.open = nil, nil
@@ -58,6 +61,9 @@ func pictureOf(s *State) picture {
 		one := l.Session
 		one.Scopes = slices.Clone(one.Scopes)
 		p.sessions[id] = one
+		if len(l.older) > 0 {
+			p.older[id] = slices.Clone(l.older)
+		}
 	}
 	for hash, t := range s.oneTime {
 		flat := *t
@@ -81,13 +87,8 @@ func pictureOf(s *State) picture {
 	for _, l := range inOrder {
 		p.deadlines = append(p.deadlines, l.ID)
 	}
-	slices.SortStableFunc(p.endings, func(a, b SessionID) int {
-		if s.ended[a] != s.ended[b] {
-			return int(min(max(s.ended[a]-s.ended[b], -1), 1))
-		}
-		return slices.Compare(a[:], b[:])
-	})
-	p.endings, p.strangers = orNil(p.endings), orNil(p.strangers)
+	p.endings = s.endingsInOrder()
+	p.endings, p.strangers, p.used, p.defined = orNil(p.endings), orNil(p.strangers), orNil(p.used), orNil(p.defined)
 	return p
 }
 
@@ -103,7 +104,7 @@ func (p picture) differs(other picture) string {
 	if reflect.DeepEqual(p, other) {
 		return ""
 	}
-	return gocmp.Diff(p, other, gocmp.AllowUnexported(picture{}, userPicture{}, user{}, oneTime{}, stranger{}),
+	return gocmp.Diff(p, other, gocmp.AllowUnexported(picture{}, userPicture{}, user{}, oneTime{}, stranger{}, ending{}),
 		gocmp.Exporter(func(reflect.Type) bool { return true }))
 }
 

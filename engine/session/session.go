@@ -2,7 +2,7 @@
 //
 // A command (Login, Refresh, Logout, Verify, and the operator's) asks; [State.Decide] answers with events, or with a
 // refusal; [State.Apply] folds an event into the state. The codec turns commands, events and replies into bytes that
-// decode for ever.
+// decode for ever, and a whole state into a snapshot, which spares a fold and may be thrown away.
 //
 // Invariants:
 //   - Decide and Apply are pure and total: no clock, no randomness, no I/O. Ids and token hashes are minted before and
@@ -109,6 +109,13 @@ func (id PodID) String() string { return uuid(id) }
 // TokenHash is the SHA-256 of a token's text: the only form in which a token leaves the pod that minted it. Tokens
 // carry at least 128 random bits, so a plain hash is enough (OWASP ASVS 5.0, 6.5.2).
 type TokenHash [sha256.Size]byte
+
+// TokenKey is the first half of a token's hash: enough to tell tokens apart, where many have to be remembered. Nobody can
+// aim at one.
+type TokenKey [16]byte
+
+// Key is the first half.
+func (h TokenHash) Key() TokenKey { return TokenKey(h[:16]) }
 
 // HashToken hashes the text a client presents. It allocates nothing for tokens of up to 128 bytes.
 func HashToken(token string) TokenHash {

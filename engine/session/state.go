@@ -25,11 +25,12 @@ type State struct {
 	oneTime   map[TokenHash]*oneTime
 	lapses    lapses // the one-time tokens, the first to pass its deadline on top
 	resources map[ResourceName]Resource
+	defined   []ResourceName        // the keys of resources, as first defined
 	lifetimes map[Venue]Lifetimes   // that were set; zero: as the policy says
 	nonces    map[TokenHash]Instant // used, and when
 
 	ended     map[SessionID]Instant // when: sessions that ended lately
-	endings   []SessionID           // the keys of ended, in order of time
+	endings   []ending              // the keys of ended and whose they were, in order of time
 	used      []TokenHash           // the keys of nonces, in order of time
 	strangers []stranger            // unregistered users with failures, roughly in order of time
 }
@@ -52,6 +53,15 @@ type user struct {
 type live struct {
 	Session
 	place int
+	older []TokenKey // the refresh tokens that rotations replaced before Spent, in order: the pods tell reuse by them
+}
+
+// ending is a session that ended lately, as a second logout names it.
+type ending struct {
+	id     SessionID
+	handle Handle
+	user   UserID
+	venue  Venue
 }
 
 // stranger is an unregistered user, and when to think of forgetting it next, less [strangeness].
@@ -131,9 +141,13 @@ func (s *State) Apply(event Event) {
 		}
 		s.close(e.Token)
 	case *ResourceDefined:
+		if _, known := s.resources[e.Resource.Name]; !known {
+			s.defined = append(s.defined, e.Resource.Name)
+		}
 		s.resources[e.Resource.Name] = e.Resource
 	case *ResourceRemoved:
 		delete(s.resources, e.Name)
+		s.defined = slices.DeleteFunc(s.defined, func(n ResourceName) bool { return n == e.Name })
 	case *LifetimesSet:
 		s.lifetimes[e.Venue] = e.Lifetimes
 	}
@@ -208,6 +222,9 @@ func (s *State) applyStarted(e *SessionStarted) {
 
 func (s *State) applyRefreshed(e *SessionRefreshed) {
 	if l := s.sessions[e.Session]; l != nil {
+		if e.Refresh != (TokenHash{}) && l.Spent != (TokenHash{}) {
+			l.older = append(l.older, l.Spent.Key())
+		}
 		e.Renew(&l.Session)
 		heap.Fix(&s.deadlines, l.place)
 	}
@@ -234,13 +251,13 @@ func (s *State) end(id SessionID) {
 		}
 	}
 	s.ended[id] = s.clock
-	s.endings = append(s.endings, id)
+	s.endings = append(s.endings, ending{id, l.Handle, l.User, l.Venue})
 }
 
 // forget drops what is only kept for a while. It runs by the book's clock, so every replay forgets alike.
 func (s *State) forget() {
-	for len(s.endings) > 0 && s.ended[s.endings[0]].Add(lately) <= s.clock {
-		delete(s.ended, s.endings[0])
+	for len(s.endings) > 0 && s.ended[s.endings[0].id].Add(lately) <= s.clock {
+		delete(s.ended, s.endings[0].id)
 		s.endings = s.endings[1:]
 	}
 	for len(s.used) > 0 && s.nonces[s.used[0]].Add(lately) <= s.clock {

@@ -83,9 +83,10 @@ func (s *Site) whole(within time.Duration) error {
 
 // hitWriter takes away the writer of some partitions, and measures how soon another serves them.
 func (s *Site) hitWriter(ctx context.Context, took *Took, h *History, random *rand.Rand) error {
-	writers := s.writers()
-	if len(writers) == 0 {
-		return fmt.Errorf("nobody writes: %w", errNotReady)
+	// The fault before may have echoes: an office that changes hands once more.
+	var writers map[bus.Partition]*node
+	if err := until(patience, "a writer for each partition", func() bool { writers = s.writers(); return len(writers) == s.cfg.Partitions }); err != nil {
+		return err
 	}
 	var all []*node
 	for _, n := range s.engines {

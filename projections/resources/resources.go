@@ -46,6 +46,19 @@ func (x *Index) Apply(page projections.Page) error {
 	return nil
 }
 
+// Restore implements [projections.Restorer]: the state has the resources in the order that this index keeps.
+func (x *Index) Restore(_ projections.Page, state *session.State) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	state.EachResource(func(r session.Resource) {
+		if _, known := x.named[r.Name]; !known {
+			x.order = append(x.order, r.Name)
+		}
+		x.named[r.Name] = r
+	})
+	return nil
+}
+
 // All lists the resources in the order in which they were first defined. The slices inside are shared: read only.
 func (x *Index) All() []session.Resource {
 	x.mu.RLock()
@@ -64,3 +77,5 @@ func (x *Index) Named(name session.ResourceName) (session.Resource, bool) {
 	r, ok := x.named[name]
 	return r, ok
 }
+
+var _ projections.Restorer = (*Index)(nil)

@@ -35,12 +35,18 @@ func (x *Index) Apply(page projections.Page) error {
 func (x *Index) start(e *session.SessionStarted) {
 	x.end(e.Session, e.At) // never live in a correct book
 	s := e.Begin()
+	x.add(&s)
+}
+
+// add takes a live session into every index, after the others of its user.
+func (x *Index) add(s *session.Session) slot {
 	at := x.slab.take()
 	r := x.slab.at(at)
 	*r = record{
 		id: s.ID, handle: s.Handle, user: x.user(s.User), venue: s.Venue, client: x.clients.number(s.Client), bound: s.Bound,
 		generation: s.Generation, started: s.Started, lastActive: s.LastActive, until: s.Until, idle: s.Idle,
 		access: s.Access, accessUntil: s.AccessUntil, accessIdle: s.AccessIdle, refresh: s.Refresh, refreshUntil: s.RefreshUntil,
+		spent: s.Spent, spentUntil: s.SpentUntil,
 		failed: s.Failed, rejected: s.Rejected, previousLogin: s.PreviousLogin, scopes: x.scopes.number(s.Scopes),
 	}
 	x.ids[s.ID] = at
@@ -48,8 +54,18 @@ func (x *Index) start(e *session.SessionStarted) {
 	if s.Refresh != (session.TokenHash{}) {
 		x.tokens[keyOf(s.Refresh)] = placeOf(at, session.RefreshToken)
 	}
+	if r.handle != session.Handle(r.id) {
+		x.handles[r.handle] = at
+	}
 	x.link(at, r)
 	delete(x.ahead.expected, s.ID)
+	return at
+}
+
+// noteSpent remembers a refresh token that a rotation replaced.
+func (x *Index) noteSpent(at slot, k key) {
+	x.tokens[k] = placeOf(at, session.SpentToken)
+	x.spent[at] = append(x.spent[at], k)
 }
 
 func (x *Index) refresh(e *session.SessionRefreshed) {
@@ -68,8 +84,7 @@ func (x *Index) refresh(e *session.SessionRefreshed) {
 	r.refresh, r.refreshUntil, r.spent, r.spentUntil = s.Refresh, s.RefreshUntil, s.Spent, s.SpentUntil
 	x.access.put(&r.access, x.live(r))
 	if old != r.refresh {
-		x.tokens[keyOf(old)] = placeOf(at, session.SpentToken)
-		x.spent[at] = append(x.spent[at], keyOf(old))
+		x.noteSpent(at, keyOf(old))
 		x.tokens[keyOf(r.refresh)] = placeOf(at, session.RefreshToken)
 	}
 	if r.handle != session.Handle(r.id) {
