@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -69,6 +70,10 @@ const (
 	purgesNothing = `{"filter":"rollbook.doctor","seq":1,"keep":1}`
 )
 
+// probePatience is how long the server may take to answer one probe; it is long
+// because "not known" is no answer, and a bus in trouble is when one asks.
+const probePatience = 10 * time.Second
+
 // Probe finds out which rights this user has, one after the other. It changes
 // nothing. It belongs on a connection that nobody else uses.
 func (b *Bus) Probe(ctx context.Context) ([]Right, error) {
@@ -107,7 +112,7 @@ func RightsOf(role Role, podVerbs []string) []Right {
 // probe tries one right. The server answers in order: once it has answered the
 // flush, it has refused what it refuses.
 func (b *Bus) probe(ctx context.Context, p probe) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, probePatience)
 	defer cancel()
 	if p.listen {
 		sub, err := b.nc.SubscribeSync(p.subject)

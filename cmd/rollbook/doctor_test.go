@@ -102,8 +102,8 @@ func TestDoctorOnALockedBus(t *testing.T) {
 	}
 	for _, role := range []string{"owner", "engine", "adapter", "operator", "auditor", "consumer"} {
 		if role == "consumer" {
-			list := finds(t, dir, url, role, note, "layout", "may not see the book")
-			expect(t, list, fine, "rights", "the rights of the role consumer")
+			list := finds(t, dir, url, role, fine, "rights", "the rights of the role consumer")
+			expect(t, list, note, "layout", "may not see the book")
 			continue
 		}
 		sync := fine
@@ -111,7 +111,7 @@ func TestDoctorOnALockedBus(t *testing.T) {
 			sync = warning // may not ask the servers
 		}
 		list := settled(t, dir, url, role, func(list []finding) bool {
-			return has(list, sync, "sync") && has(list, fine, "clock") && (role == "owner" || has(list, fine, "writers"))
+			return has(list, sync, "sync") && has(list, fine, "clock") && has(list, fine, "rights") && (role == "owner" || has(list, fine, "writers"))
 		})
 		expect(t, list, fine, "rights", "the rights of the role "+role)
 		expect(t, list, sync, "sync", "acknowledged means on disk")
@@ -242,7 +242,7 @@ func TestDoctorSeesAServerGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		expect(t, doctored(t, dir, url, "engine"), fine, "rights", "the rights of the role engine") // so they were all tried
+		finds(t, dir, url, "engine", fine, "rights", "the rights of the role engine") // so they were all tried
 	}
 	after, err := engine.Streams(t.Context(), bus.Layout{Partitions: 2})
 	if err != nil {
