@@ -35,8 +35,11 @@ const (
 	// workSlice is how long a snapshotter works before it rests, and restFor how many times as long it rests then, at the
 	// most for restMost. Without rest it takes a core from the writer, and from the bus that it shares with the writer.
 	workSlice = time.Millisecond
-	restFor   = 4
-	restMost  = 100 * time.Millisecond
+	restFor   = 9
+	restMost  = time.Second
+	// readPages is how many pages it asks for at a time. A stream's server stores pages and gives others out in one loop: a
+	// thousand at once held the writer's up so that commands fell to a quarter.
+	readPages = 32
 )
 
 // errNotWriting says that the writer of this process has stopped writing, and another may be at the snapshots.
@@ -146,28 +149,8 @@ func (s *Snapshotter) Take(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	end, err := s.cfg.Book.End(ctx)
-	if err != nil {
-		return fmt.Errorf("find the end of the book: %w", err)
-	}
 	entry := bus.Snapshot{Format: session.SnapshotVersion, Events: b.from.Events, Epoch: b.from.Epoch, Written: s.cfg.Now()}
-	at := b.at
-	err = s.cfg.Book.Read(ctx, b.from.Page, end, func(stored bus.StoredPage) error {
-		page, err := bus.DecodePage(stored.Data)
-		if err != nil {
-			return fmt.Errorf("page %d: %w", stored.Seq, err)
-		}
-		for i, data := range page.Events {
-			e, err := session.DecodeEvent(data)
-			if err != nil {
-				return fmt.Errorf("event %d of page %d: %w", i, stored.Seq, err)
-			}
-			b.state.Apply(e)
-		}
-		at, entry.Epoch = stored, page.Epoch
-		entry.Events += uint64(len(page.Events))
-		return rest()
-	})
+	at, err := s.foldTail(ctx, b, &entry, rest)
 	if err != nil {
 		return fmt.Errorf("read the book: %w", err)
 	}
@@ -192,6 +175,40 @@ func (s *Snapshotter) Take(ctx context.Context) error {
 	s.cfg.Log.Info("wrote a snapshot", "partition", s.cfg.Partition, "page", s.last.Page, "sessions", s.last.Sessions,
 		"bytes", s.last.Bytes, "took", took.Round(time.Millisecond))
 	return nil
+}
+
+// foldTail takes the pages after a base into its state, to the end of the book as of now, and gives the last.
+func (s *Snapshotter) foldTail(ctx context.Context, b base, entry *bus.Snapshot, rest func() error) (at bus.StoredPage, err error) {
+	end, err := s.cfg.Book.End(ctx)
+	if err != nil {
+		return at, err
+	}
+	fold := func(stored bus.StoredPage) error {
+		page, err := bus.DecodePage(stored.Data)
+		if err != nil {
+			return fmt.Errorf("page %d: %w", stored.Seq, err)
+		}
+		for i, data := range page.Events {
+			e, err := session.DecodeEvent(data)
+			if err != nil {
+				return fmt.Errorf("event %d of page %d: %w", i, stored.Seq, err)
+			}
+			b.state.Apply(e)
+		}
+		at, entry.Epoch = stored, page.Epoch
+		entry.Events += uint64(len(page.Events))
+		return nil
+	}
+	at = b.at
+	for at.Seq < end {
+		if err := s.cfg.Book.Read(ctx, at.Seq, min(at.Seq+readPages, end), fold); err != nil {
+			return at, err
+		}
+		if err := rest(); err != nil {
+			return at, err
+		}
+	}
+	return at, nil
 }
 
 // pacer makes a long job rest.
