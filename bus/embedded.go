@@ -168,17 +168,21 @@ func FindRunning(dataDir string) (url string, ok bool) {
 // FindRunning holds the lock, shared, for the length of a system call.
 func lockDataDir(dir string) (*flock.Flock, error) {
 	lock := flock.New(filepath.Join(dir, fileLock), flock.SetPermissions(0o600))
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	ok, err := lock.TryLockContext(ctx, 5*time.Millisecond)
-	if ok {
-		return lock, nil
+	// A number of tries, not a time: on a busy machine the time would pass without one.
+	for try := 0; ; try++ {
+		ok, err := lock.TryLock()
+		switch {
+		case ok:
+			return lock, nil
+		case err != nil:
+			_ = lock.Close()
+			return nil, fmt.Errorf("lock the data directory: %w", err)
+		case try == 20:
+			_ = lock.Close()
+			return nil, fmt.Errorf("%w: %s", ErrDataDirInUse, dir)
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
-	_ = lock.Close()
-	if err == nil || errors.Is(err, context.DeadlineExceeded) {
-		return nil, fmt.Errorf("%w: %s", ErrDataDirInUse, dir)
-	}
-	return nil, fmt.Errorf("lock the data directory: %w", err)
 }
 
 func (e *Embedded) start(listen string, secure *tls.Config) error {

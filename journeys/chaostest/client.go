@@ -8,8 +8,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -288,6 +290,9 @@ func (c *caller) end(op Op) {
 // notSent is a call that certainly did not happen.
 const notSent Outcome = "not sent"
 
+// noAnswer is what is known of a call whose answer did not come, as the text of its outcome.
+const noAnswer = "no answer"
+
 func (c *caller) genesis(ctx context.Context, s *held, at *node, access, format string, args ...any) (Outcome, string) {
 	if s == nil {
 		status, m, err := c.call(ctx, at, 4, "POST", "/event-logout", map[string]string{"SESSION_AUTH_TOKEN": access}, "")
@@ -322,8 +327,14 @@ func (c *caller) call(ctx context.Context, at *node, port int, method, path stri
 	for k, v := range header {
 		request.Header[k] = []string{v}
 	}
-	response, err := c.site.client.Do(request)
+	// The client sends a GET again when a connection that it had kept ends: refused then says nothing of the first try.
+	var written atomic.Bool
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { written.Store(true) }}
+	response, err := c.site.client.Do(request.WithContext(httptrace.WithClientTrace(request.Context(), trace)))
 	if err != nil {
+		if written.Load() {
+			err = fmt.Errorf("sent, and then: %v", err) // not ECONNREFUSED any more
+		}
 		return 0, nil, err
 	}
 	defer response.Body.Close()
@@ -337,16 +348,18 @@ func genesisMeans(status int, m map[string]any, err error) (Outcome, string) {
 	switch text, _ := m["MESSAGE_TYPE"].(string); {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return notSent, ""
-	case err != nil || status >= 500:
-		return Unknown, ""
+	case err != nil:
+		return Unknown, noAnswer
+	case status >= 500:
+		return Unknown, fmt.Sprint(status)
 	case strings.HasSuffix(text, "_ACK"):
 		return Yes, ""
 	case text == "":
-		return Unknown, ""
+		return Unknown, noAnswer
 	}
 	said := fmt.Sprint(m["ERROR"])
 	if strings.Contains(said, "UNAVAILABLE") {
-		return Unknown, ""
+		return Unknown, "UNAVAILABLE"
 	}
 	return No, said
 }
@@ -356,8 +369,10 @@ func traderEvolutionMeans(status int, m map[string]any, err error) (Outcome, str
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return notSent, ""
-	case err != nil || status >= 500 || status == 0:
-		return Unknown, ""
+	case err != nil || status == 0:
+		return Unknown, noAnswer
+	case status >= 500:
+		return Unknown, fmt.Sprint(status)
 	case status == http.StatusOK || status == http.StatusNotFound:
 		return Yes, ""
 	}
