@@ -126,7 +126,9 @@ func TestSnapshotCutShort(t *testing.T) {
 }
 
 func overwrite(b *bus.Bus, subject string, data []byte) error {
-	_, err := b.JetStream().Publish(context.Background(), subject, data)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	_, err := b.JetStream().Publish(ctx, subject, data)
 	return err
 }
 
@@ -138,11 +140,11 @@ func TestDamagedSnapshots(t *testing.T) {
 	appendPages(t, k, 0, 5)
 	first := takeSnapshot(t, k, 2, bus.Snapshot{}, "aa", "bb")
 	second := takeSnapshot(t, k, 3, first, "cc", "dd")
-	stream, err := b.JetStream().Stream(t.Context(), bus.StreamSnapshots)
+	stream, err := b.JetStream().Stream(soon(t), bus.StreamSnapshots)
 	ok(t, err)
 	broken := func(subject string, change func([]byte) []byte, then func()) {
 		t.Helper()
-		m, err := stream.GetLastMsgForSubject(t.Context(), subject)
+		m, err := stream.GetLastMsgForSubject(soon(t), subject)
 		ok(t, err)
 		ok(t, overwrite(b, subject, change(bytes.Clone(m.Data))))
 		then()
@@ -160,7 +162,7 @@ func TestDamagedSnapshots(t *testing.T) {
 			})
 		}
 	}
-	m, err := stream.GetLastMsgForSubject(t.Context(), bus.SnapshotSubject(0))
+	m, err := stream.GetLastMsgForSubject(soon(t), bus.SnapshotSubject(0))
 	ok(t, err)
 	for at := 0; at < len(m.Data); at += 5 {
 		broken(bus.SnapshotSubject(0), func(d []byte) []byte { d[at] ^= 4; return d }, func() {
@@ -186,7 +188,7 @@ func TestForeignSnapshots(t *testing.T) {
 	appendPages(t, k, 0, 5)
 	take := func(s bus.Snapshot, at bus.StoredPage) {
 		t.Helper()
-		ok(t, b.JetStream().DeleteStream(t.Context(), bus.StreamSnapshots))
+		ok(t, b.JetStream().DeleteStream(soon(t), bus.StreamSnapshots))
 		_, err := b.Open(t.Context()) // makes the stream again, as for a layout of an older program
 		ok(t, err)
 		_, err = k.WriteSnapshot(t.Context(), s, bus.Snapshot{}, at, putAll("content"))
@@ -260,7 +262,7 @@ func TestNoSnapshotStream(t *testing.T) {
 	b := created(t, 1)
 	k := b.Book(0)
 	appendPages(t, k, 0, 2)
-	ok(t, b.JetStream().DeleteStream(t.Context(), bus.StreamSnapshots))
+	ok(t, b.JetStream().DeleteStream(soon(t), bus.StreamSnapshots))
 	finds(t, k, "", 0)
 	_, err := k.Snapshots(t.Context())
 	want(t, err, bus.ErrNotCreated)
@@ -292,7 +294,7 @@ func TestPodsHaveSnapshots(t *testing.T) {
 // TestSnapshotStream: of every chunk the newest is kept, on disk.
 func TestSnapshotStream(t *testing.T) {
 	b := created(t, 1)
-	stream, err := b.JetStream().Stream(t.Context(), bus.StreamSnapshots)
+	stream, err := b.JetStream().Stream(soon(t), bus.StreamSnapshots)
 	ok(t, err)
 	if cfg := stream.CachedInfo().Config; cfg.Storage != jetstream.FileStorage || cfg.MaxMsgsPerSubject != 1 || !cfg.AllowDirect {
 		t.Errorf("%+v", cfg)

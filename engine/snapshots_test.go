@@ -127,6 +127,13 @@ func (r *rig) sameBothWays() (page uint64) {
 	return page
 }
 
+// patient is for what the client library would give up after a second.
+func patient(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // TestStartFromSnapshot: whatever has become of the snapshots, a writer that starts knows what it knew: who is locked, what
 // is used up, what was answered. Only where it begins to read differs.
 func TestStartFromSnapshot(t *testing.T) {
@@ -167,7 +174,7 @@ func TestStartFromSnapshot(t *testing.T) {
 
 	damage := func(slot int) func() {
 		return func() {
-			_, err := r.bus.JetStream().Publish(t.Context(), bus.SnapshotChunkSubject(0, slot, 0), []byte("damaged"))
+			_, err := r.bus.JetStream().Publish(patient(t), bus.SnapshotChunkSubject(0, slot, 0), []byte("damaged"))
 			must(t, err)
 		}
 	}
@@ -180,10 +187,10 @@ func TestStartFromSnapshot(t *testing.T) {
 		{"the newest damaged", damage(list[0].Slot), list[1].Page},
 		{"both damaged", damage(list[1].Slot), 0},
 		{"the list damaged", func() {
-			_, err := r.bus.JetStream().Publish(t.Context(), bus.SnapshotSubject(0), []byte(`{"version":1}`))
+			_, err := r.bus.JetStream().Publish(patient(t), bus.SnapshotSubject(0), []byte(`{"version":1}`))
 			must(t, err)
 		}, 0},
-		{"none", func() { must(t, r.bus.JetStream().DeleteStream(t.Context(), bus.StreamSnapshots)) }, 0},
+		{"none", func() { must(t, r.bus.JetStream().DeleteStream(patient(t), bus.StreamSnapshots)) }, 0},
 	} {
 		c.what()
 		w := r.reign()

@@ -91,7 +91,7 @@ func TestNoUseOfSnapshot(t *testing.T) {
 		t.Error("beside a model that cannot, one began with the snapshot")
 	}
 	_ = stop()
-	_, err := r.bus.JetStream().Publish(context.Background(), bus.SnapshotChunkSubject(0, s.Slot, 0), []byte("damaged"))
+	_, err := r.bus.JetStream().Publish(timeout(t), bus.SnapshotChunkSubject(0, s.Slot, 0), []byte("damaged"))
 	must(t, err)
 	alone := &restoring{asked: []session.UserID{"first"}}
 	f, _ = r.follow(alone)
