@@ -42,7 +42,10 @@ type Layout struct {
 
 // Streams names everything that Create makes, in the order in which it is made.
 func (l Layout) Streams() []string {
-	names := []string{StreamCommands, streamDirectory, streamKeys, StreamSnapshots}
+	names := []string{StreamCommands, streamDirectory, streamKeys}
+	for _, cfg := range sideStreams(l) {
+		names = append(names, cfg.Name)
+	}
 	for p := l.Partitions - 1; p >= 0; p-- {
 		names = append(names, BookStream(Partition(p)))
 	}
@@ -80,8 +83,10 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 	if err := b.createKeys(ctx, l); err != nil {
 		return fmt.Errorf("create the book: the keys: %w", err)
 	}
-	if _, err := b.js.CreateStream(ctx, snapshotsConfig(l)); err != nil {
-		return fmt.Errorf("create the book: %s: %w", StreamSnapshots, err)
+	for _, cfg := range sideStreams(l) {
+		if _, err := b.js.CreateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("create the book: %s: %w", cfg.Name, err)
+		}
 	}
 	for p := l.Partitions - 1; p >= 0; p-- {
 		cfg := bookConfig(l, Partition(p))
@@ -98,8 +103,8 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 // Create was cut short, and ErrLayout, with what differs, when it is not as it
 // must be. COMMANDS lives in memory and is gone after a restart of a server
 // that stands alone: it is made again, by whoever has the right to, and so is on
-// an embedded server SNAPSHOTS, which an older program has not made. Elsewhere
-// the program does without.
+// an embedded server the streams beside the book, which an older program has not
+// made. Elsewhere the program does without.
 // What this user may not ask about is not checked: an auditor opens the books
 // alone. ErrNotPermitted says that even those are not this user's to see.
 func (b *Bus) Open(ctx context.Context) (Layout, error) {
@@ -151,9 +156,11 @@ func (b *Bus) open(ctx context.Context, mend bool) (Layout, error) {
 		}
 	}
 	if b.embedded && mend {
-		// The same configuration as what exists is no error and changes nothing.
-		if _, err := b.js.CreateStream(ctx, snapshotsConfig(l)); err != nil {
-			b.log.Warn("there will be no snapshots, and so a start reads the whole book", "error", err)
+		for _, cfg := range sideStreams(l) {
+			// The same configuration as what exists is no error and changes nothing.
+			if _, err := b.js.CreateStream(ctx, cfg); err != nil {
+				b.log.Warn("a stream beside the book cannot be made, and what it is for is done without", "stream", cfg.Name, "error", err)
+			}
 		}
 	}
 	return l, nil
@@ -325,6 +332,12 @@ func commandsConfig(l Layout) jetstream.StreamConfig {
 		MaxMsgSize:  commandsMaxSize,
 		Replicas:    l.Replicas,
 	}
+}
+
+// sideStreams are the streams beside the book: what is in them follows from it,
+// and the truth is not lost with them.
+func sideStreams(l Layout) []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{snapshotsConfig(l)}
 }
 
 // snapshotsConfig is the stream of snapshots: of every subject the newest message.
