@@ -167,6 +167,7 @@ func TestEachRoleAndEachSubject(t *testing.T) {
 		"rollbook.command.1.disable": is(engine, service, operator),
 		"rollbook.writer.0":          is(engine, service),
 		"rollbook.snapshot.0.1.7":    is(engine, service),
+		"rollbook.history.0.7":       is(engine, service),
 		"rollbook.event.0.u.ended":   is(engine, service),
 		"rollbook.engine.e1":         is(engine, service),
 		"rollbook.pod.p1":            is(engine, service, adapter),
@@ -201,7 +202,8 @@ func TestEachRoleAndEachSubject(t *testing.T) {
 		"$JS.API.DIRECT.GET.KV_DIRECTORY":           is(owner, service, adapter, operator),
 		"$JS.API.DIRECT.GET.KV_DIRECTORY.$KV.D.u.x": is(owner, service, adapter, operator),
 		"$JS.API.DIRECT.GET.KV_KEYS":                is(owner, service, adapter),
-		"$JS.API.DIRECT.GET.SNAPSHOTS.x":            is(owner, engine, service, adapter, operator),
+		"$JS.API.DIRECT.GET.SNAPSHOTS.x":            readers,
+		"$JS.API.DIRECT.GET.HISTORY":                is(owner, engine, service, operator, auditor),
 		"$JS.API.DIRECT.GET.EVENTS":                 is(owner, engine, service, consumer),
 
 		"$JS.API.CONSUMER.CREATE.COMMANDS.c.rollbook.command.0.*": is(owner, engine, service),

@@ -12,7 +12,7 @@ const (
 	RoleService  Role = "service"  // engine and adapters in one process: `serve` on a bus elsewhere
 	RoleAdapter  Role = "adapter"  // a pod: asks for what clients may ask, reads the books and the directory
 	RoleOperator Role = "operator" // an operator's commands: the same with every command, and writes the directory
-	RoleAuditor  Role = "auditor"  // reads the books
+	RoleAuditor  Role = "auditor"  // reads the books, and what makes reading them quick
 	RoleConsumer Role = "consumer" // reads the feed
 	RoleSystem   Role = "system"   // looks after the servers themselves; the program never uses it
 )
@@ -112,11 +112,14 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.readBooks(partitions)
 		r.readSnapshots()
 		r.readDirectory()
+		r.readHistory()
 		r.ask(subjectDirectory+">", apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys, apiStreamInfo+streamFeed)
 		r.hear(subjectAllEngines, subjectAllPods)
 		r.askServers()
 	case RoleAuditor:
 		r.readBooks(partitions)
+		r.readSnapshots()
+		r.readHistory()
 	case RoleConsumer:
 		r.readFeed()
 	}
@@ -127,7 +130,7 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 // commands. It makes COMMANDS anew, which does not outlive a server that stands
 // alone, and no other stream.
 func (r *rights) write(partitions int) {
-	r.ask(subjectBookPrefix+"*", subjectAnnouncePrefix+"*", subjectSnapshots+">", subjectFeed+">", subjectAllEngines, subjectAllPods,
+	r.ask(subjectBookPrefix+"*", subjectAnnouncePrefix+"*", subjectSnapshots+">", subjectHistory+">", subjectFeed+">", subjectAllEngines, subjectAllPods,
 		subjectCommandPrefix+"*.*", inboxPrefix+">",
 		"$JS.API.INFO", apiStreamInfo+"*", apiStreamList, "$JS.API.STREAM.NAMES", apiStreamCreate+StreamCommands,
 		apiStreamPurge+StreamCommands, apiStreamPurge+StreamSnapshots,
@@ -138,6 +141,7 @@ func (r *rights) write(partitions int) {
 	for p := range Partition(partitions) {
 		r.askMany(apiDirectGet + BookStream(p))
 	}
+	r.askMany(apiDirectGet+StreamHistory, apiDirectGet+StreamHistory+".>")
 	r.askMany(apiDirectGet+StreamSnapshots, apiDirectGet+StreamSnapshots+".>", apiDirectGet+streamFeed, apiDirectGet+streamFeed+".>")
 	r.hear(subjectAllLive, subjectAllAnnounce, subjectAllEngines, subjectAllPods)
 	r.askServers()
@@ -165,6 +169,11 @@ func (r *rights) readBooks(partitions int) {
 func (r *rights) readSnapshots() {
 	r.ask(apiStreamInfo + StreamSnapshots)
 	r.askMany(apiDirectGet+StreamSnapshots, apiDirectGet+StreamSnapshots+".>")
+}
+
+func (r *rights) readHistory() {
+	r.ask(apiStreamInfo + StreamHistory)
+	r.askMany(apiDirectGet+StreamHistory, apiDirectGet+StreamHistory+".>")
 }
 
 func (r *rights) readDirectory() {

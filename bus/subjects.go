@@ -20,6 +20,8 @@ const (
 	BucketKeys = "KEYS"
 	// StreamSnapshots is the stream of the snapshots of all partitions.
 	StreamSnapshots = "SNAPSHOTS"
+	// StreamHistory is the stream of the history indexes of all partitions.
+	StreamHistory = "HISTORY"
 
 	streamBookPrefix      = "BOOK_"
 	streamDirectory       = "KV_" + BucketDirectory
@@ -37,6 +39,7 @@ const (
 	// What other parts of the program put on the bus, and what rights.go knows of it.
 	streamFeed       = "EVENTS"
 	subjectSnapshots = "rollbook.snapshot."
+	subjectHistory   = "rollbook.history."
 	subjectFeed      = "rollbook.event."
 	subjectDirectory = "$KV." + BucketDirectory + "."
 	subjectKeys      = "$KV." + BucketKeys + "."
@@ -117,6 +120,16 @@ func SnapshotSubject(p Partition) string { return subjectSnapshots + p.String() 
 // stands. There are two slots, 0 and 1.
 func SnapshotChunkSubject(p Partition, slot, n int) string {
 	return SnapshotSubject(p) + "." + strconv.Itoa(slot) + "." + strconv.Itoa(n)
+}
+
+// HistorySubject is where the mark of the history index of p stands: how far it
+// goes.
+func HistorySubject(p Partition) string { return subjectHistory + p.String() }
+
+// HistoryBucketSubject is where the lists of one bucket of the history index of p
+// stand.
+func HistoryBucketSubject(p Partition, bucket int) string {
+	return HistorySubject(p) + "." + strconv.Itoa(bucket)
 }
 
 // EngineSubject is where a process with writers says that it is there.
