@@ -87,7 +87,11 @@ func (b *Bus) JetStream() jetstream.JetStream { return b.js }
 // there is none. Its Watch and WatchAll take no options and give deleted keys
 // too; its PurgeDeletes takes every marker away, whatever its age.
 func (b *Bus) Directory(ctx context.Context) (jetstream.KeyValue, error) {
-	kv, err := b.bucket(ctx, BucketDirectory, subjectBellDirectory)
+	var kv *bucket
+	err := b.permitted(ctx, apiStreamInfo+streamDirectory, func(ctx context.Context) (err error) {
+		kv, err = b.bucket(ctx, BucketDirectory, subjectBellDirectory)
+		return err
+	})
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return nil, fmt.Errorf("open the directory: %w", ErrNotCreated)
 	}

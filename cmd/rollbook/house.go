@@ -21,6 +21,7 @@ import (
 	"rollbook/engine/session"
 	"rollbook/projections"
 	"rollbook/projections/directory"
+	"rollbook/projections/history"
 	"rollbook/projections/resources"
 	"rollbook/projections/tokens"
 )
@@ -54,6 +55,7 @@ type house struct {
 
 	writers   []*engine.Writer      // none in a process of adapters alone
 	snapshots []*engine.Snapshotter // one a writer
+	histories []*history.Indexer    // one a writer
 	spread    *engine.Spread        // nil on an embedded bus
 
 	// Nil in a process of writers alone.
@@ -211,6 +213,8 @@ func (h *house) furnishWriters() {
 	if h.embedded == nil {
 		h.spread = engine.NewSpread(h.bus, h.layout.Partitions)
 	}
+	listing := history.NewMetrics()
+	h.registry.MustRegister(listing)
 	leases := &engine.Leases{Length: h.set.podLease(), Pods: h.bus.Pods, Submit: h.submit.Submit}
 	for p := range bus.Partition(h.layout.Partitions) {
 		w := newWriter(h.bus, p, engine.Config{Policies: h.set.policies(), Spread: h.spread, Leases: leases,
@@ -219,6 +223,8 @@ func (h *house) furnishWriters() {
 		h.snapshots = append(h.snapshots, engine.NewSnapshotter(engine.SnapshotterConfig{
 			Partition: p, Book: h.bus.Book(p), Snapshots: h.bus.Book(p), Writer: w,
 			Every: h.set.SnapshotEvents, Pause: h.set.SnapshotPause, Log: h.log, Metrics: metrics}))
+		h.histories = append(h.histories, history.NewIndexer(history.IndexerConfig{Book: h.bus.Book(p),
+			Writing: func() bool { return w.Role() == engine.Writing }, Log: h.log, Metrics: listing}))
 	}
 	h.status.writers = h.writers
 }

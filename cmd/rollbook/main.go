@@ -60,6 +60,7 @@ type cli struct {
 	Resource  resourceCommands `cmd:"" help:"Manage what clients can ask for."`
 	Session   sessionCommands  `cmd:"" help:"See and end sessions."`
 	Token     tokenCommands    `cmd:"" help:"Make one-time tokens."`
+	Audit     auditCommands    `cmd:"" help:"Ask the book what happened."`
 	BusConfig busConfig        `cmd:"" help:"Print the configuration of a NATS server for the bus, with a user for each role."`
 	Doctor    doctorCommand    `cmd:"" help:"Say what is wrong with a set-up."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`

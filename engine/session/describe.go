@@ -118,6 +118,9 @@ func (d Detail) Text() string {
 	}
 }
 
+// verdictNames are the verdicts in words.
+var verdictNames = [...]string{"", "matched", "mismatched", "no_such_user"}
+
 // shownOfHash is how many bytes of a hash are shown: enough to tell two tokens of a history apart.
 const shownOfHash = 8
 
@@ -134,6 +137,10 @@ func plain(v any) any {
 		return v.Time().Format(time.RFC3339Nano)
 	case time.Duration:
 		return v.Seconds()
+	case Verdict:
+		if int(v) < len(verdictNames) {
+			return verdictNames[v]
+		}
 	case TokenHash:
 		if v == (TokenHash{}) {
 			return nil
@@ -158,4 +165,15 @@ func plain(v any) any {
 		return describe(nil, "", r)
 	}
 	return v
+}
+
+// EventTypes are the names of all kinds of events, in the order in which they came to be.
+func EventTypes() (types []EventType) {
+	for kind := uint64(1); ; kind++ {
+		e := newEvent(kind)
+		if e == nil {
+			return types
+		}
+		types = append(types, e.Type())
+	}
 }

@@ -96,6 +96,30 @@ func (r *Reader) Count(ctx context.Context, what Counted) (Counts, error) {
 	return c.finish()
 }
 
+// ByDays makes days of hours, in a zone: the same counts without reading the book again.
+func (c Counts) ByDays(zone *time.Location) Counts {
+	by := counter{what: Counted{By: ByDay, Zone: zone}}
+	hours := c.Stretches
+	c.Stretches = nil
+	for _, h := range hours {
+		begin := by.begin(h.From)
+		n := len(c.Stretches)
+		if n == 0 || c.Stretches[n-1].From != begin {
+			c.Stretches = append(c.Stretches, Stretch{From: begin, Peak: h.Peak, PeakAt: h.PeakAt})
+			n++
+		}
+		day := &c.Stretches[n-1]
+		day.Logins, day.Refused, day.Ended = day.Logins+h.Logins, day.Refused+h.Refused, day.Ended+h.Ended
+		if h.Peak > day.Peak {
+			day.Peak, day.PeakAt = h.Peak, h.PeakAt
+		}
+	}
+	if n := len(c.Stretches); n > 0 {
+		c.From, c.To = c.Stretches[0].From, by.next(c.Stretches[n-1].From)
+	}
+	return c
+}
+
 // counter is a count on its way.
 type counter struct {
 	what      Counted

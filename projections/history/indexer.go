@@ -139,7 +139,7 @@ func (x *Indexer) discover(ctx context.Context) error {
 		return err
 	}
 	if err != nil {
-		x.cfg.Log.Info("a history index is begun", "partition", x.cfg.Book.Partition(), "because", err)
+		x.cfg.Log.Debug("a history index is begun", "partition", x.cfg.Book.Partition(), "because", err)
 		rand.Read(found.gen[:]) // it never fails
 	}
 	x.mark, x.known = found, true
