@@ -99,13 +99,13 @@ func TestListsSpareTheBook(t *testing.T) {
 		book.append(t, base+session.Instant(n), &session.UserEnabled{Header: session.Header{At: base + session.Instant(n), User: user}})
 	}
 	must(t, NewIndexer(IndexerConfig{Book: book, Every: 64, Log: quiet}).Extend(t.Context()))
-	book.full = 0
+	book.full.Store(0)
 	r := readerOf(book)
 	if got := walked(t, r, Query{User: "rare"}); len(got) != 5 {
 		t.Errorf("%d events of 5", len(got))
 	}
-	if book.full > 6 { // the five, and the one that says which book the lists are of
-		t.Errorf("%d pages were read", book.full)
+	if n := book.full.Load(); n > 6 { // the five, and the one that says which book the lists are of
+		t.Errorf("%d pages were read", n)
 	}
 	if read, of := r.Progress(); read != 5 || of != 5 {
 		t.Errorf("the progress is %d of %d", read, of)

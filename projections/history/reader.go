@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"rollbook/bus"
 	"rollbook/engine/session"
@@ -104,22 +107,65 @@ func (p *page) concerns(i int, user session.UserID) (bool, error) {
 	return owner == user || owner == "", nil
 }
 
+// A page that is asked for alone costs a way to the server and back, and nothing else to speak of: several are on their way
+// at a time. What is longer than a few pages is read as it comes, and not kept.
+const (
+	together = 8
+	fewPages = 4
+)
+
 // pages reads spans of a book, in order, and counts them off.
 func (r *Reader) pages(ctx context.Context, book Book, spans []span, fn func(page) error) error {
-	for _, s := range spans {
-		err := book.Read(ctx, s.after, s.through, func(stored bus.StoredPage) error {
-			p, err := open(stored)
-			if err == nil {
-				err = fn(p)
+	take := func(stored bus.StoredPage) error {
+		p, err := open(stored)
+		if err == nil {
+			err = fn(p)
+		}
+		r.read.Add(1)
+		return err
+	}
+	for len(spans) > 0 {
+		n := 0
+		for n < min(together, len(spans)) && spans[n].through-spans[n].after <= fewPages {
+			n++
+		}
+		if n < 2 {
+			if err := book.Read(ctx, spans[0].after, spans[0].through, take); err != nil {
+				return err
 			}
-			r.read.Add(1)
-			return err
-		})
+			spans = spans[1:]
+			continue
+		}
+		found, err := fetch(ctx, book, spans[:n])
 		if err != nil {
 			return err
 		}
+		for _, stored := range found {
+			if err := take(stored); err != nil {
+				return err
+			}
+		}
+		spans = spans[n:]
 	}
 	return nil
+}
+
+// fetch reads short spans at the same time, and gives their pages in order.
+func fetch(ctx context.Context, book Book, spans []span) ([]bus.StoredPage, error) {
+	parts := make([][]bus.StoredPage, len(spans))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, s := range spans {
+		g.Go(func() error {
+			return book.Read(ctx, s.after, s.through, func(stored bus.StoredPage) error {
+				parts[i] = append(parts[i], stored)
+				return nil
+			})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.Concat(parts...), nil
 }
 
 // merge gives the entries of several books in the order of their instants.

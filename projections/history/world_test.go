@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -19,8 +20,8 @@ type memory struct {
 	pages []bus.StoredPage
 	mark  []byte
 	lists map[int][][]byte
-	puts  int // how many more writes succeed; below zero: all
-	full  int // how many pages were read in all
+	puts  int          // how many more writes succeed; below zero: all
+	full  atomic.Int64 // how many pages were read in all
 }
 
 var errCrash = errors.New("killed")
@@ -38,7 +39,7 @@ func (m *memory) Read(_ context.Context, after, through uint64, fn func(bus.Stor
 		return errors.New("read past the end")
 	}
 	for _, page := range m.pages[after:through] {
-		m.full++
+		m.full.Add(1)
 		if err := fn(page); err != nil {
 			return err
 		}
