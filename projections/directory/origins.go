@@ -46,7 +46,7 @@ func newSeed() Seed {
 
 // Seal seals where a client was, for a command. Whoever it is about, one key is derived and one text of the same length
 // is sealed: for a decoy, and for a user from before there were seeds, with a seed of this process that is kept nowhere,
-// so that what is recorded of them opens for nobody. The agent and the name are cut to their bounds.
+// so that what is recorded of them opens for nobody. The agent and the name are within their bounds: the gate has cut them.
 func (d *Directory) Seal(user session.UserID, o session.Origin) []byte {
 	d.mu.RLock()
 	u, seed := d.view.users[user], d.stray
@@ -54,7 +54,6 @@ func (d *Directory) Seal(user session.UserID, o session.Origin) []byte {
 		seed = u.record.Seed
 	}
 	d.mu.RUnlock()
-	o.Agent, o.Name = cut(o.Agent, session.MaxAgent), cut(o.Name, session.MaxOriginName)
 	return sealOrigin(&d.cfg.DeploymentKey, seed, user, o)
 }
 
@@ -129,15 +128,4 @@ func (o *Origins) Open(user session.UserID, sealed []byte) (session.Origin, bool
 	}
 	origin, err := session.DecodeOrigin(plain[2 : 2+length])
 	return origin, err == nil
-}
-
-// cut shortens a text to at most n bytes, between characters.
-func cut(text string, n int) string {
-	if len(text) <= n {
-		return text
-	}
-	for n > 0 && text[n]&0xC0 == 0x80 {
-		n--
-	}
-	return text[:n]
 }
