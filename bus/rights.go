@@ -112,7 +112,8 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.readBooks(partitions)
 		r.readSnapshots()
 		r.readDirectory()
-		r.ask(subjectDirectory+">", apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys, apiStreamInfo+streamFeed)
+		r.ask(subjectDirectory+">", apiMessageDelete+streamDirectory, apiStreamPurge+streamDirectory,
+			apiStreamList, apiStreamInfo+streamKeys, apiStreamInfo+streamFeed)
 		r.hear(subjectAllEngines, subjectAllPods)
 		r.askServers()
 	case RoleAuditor:

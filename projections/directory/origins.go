@@ -87,7 +87,7 @@ func originAEAD(deployment *[32]byte, seed Seed, user session.UserID) cipher.AEA
 }
 
 // Origins opens what the book holds sealed of where clients were, with the deployment key and the seeds that the
-// directory held when it was made. It is safe for concurrent use.
+// directory held when it was made. Nil opens nothing. It is safe for concurrent use.
 type Origins struct {
 	deployment [32]byte
 	seeds      map[session.UserID]Seed
@@ -109,6 +109,9 @@ func (s *Store) Origins(ctx context.Context, deployment [32]byte) (*Origins, err
 // no seed at the time, it is a decoy's, it was sealed under another deployment key, or it is damaged. Nobody can tell
 // these apart, which is the point.
 func (o *Origins) Open(user session.UserID, sealed []byte) (session.Origin, bool) {
+	if o == nil {
+		return session.Origin{}, false
+	}
 	seed := o.seeds[user]
 	if len(seed) == 0 || len(sealed) == 0 || sealed[0] != originForm {
 		return session.Origin{}, false
