@@ -337,7 +337,7 @@ func commandsConfig(l Layout) jetstream.StreamConfig {
 // sideStreams are the streams beside the book: what is in them follows from it,
 // and the truth is not lost with them.
 func sideStreams(l Layout) []jetstream.StreamConfig {
-	return []jetstream.StreamConfig{snapshotsConfig(l)}
+	return []jetstream.StreamConfig{snapshotsConfig(l), checkpointsConfig(l)}
 }
 
 // snapshotsConfig is the stream of snapshots: of every subject the newest message.
