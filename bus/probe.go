@@ -45,7 +45,7 @@ var probes = []probe{
 	{name: "read the directory", subject: apiDirectGet + streamDirectory},
 	{name: "read the signing keys", subject: apiDirectGet + streamKeys},
 	{name: "read snapshots", subject: apiDirectGet + StreamSnapshots},
-	{name: "read the feed", subject: apiConsumerNext + streamFeed + ".doctor"},
+	{name: "read the feed", subject: apiConsumerNext + StreamFeed + ".doctor"},
 	{name: "take commands", subject: apiConsumerNext + StreamCommands + ".doctor"},
 	{name: "remove commands", subject: apiStreamPurge + StreamCommands, data: purgesNothing},
 	{name: "create streams", subject: apiStreamCreate + "ROLLBOOK_DOCTOR"},
