@@ -119,7 +119,8 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.readSnapshots()
 		r.readCheckpoints()
 		r.readDirectory()
-		r.ask(subjectDirectory+">", apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys, apiStreamInfo+streamFeed)
+		r.readFeed()
+		r.ask(subjectDirectory+">", apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys)
 		r.hear(subjectAllEngines, subjectAllPods)
 		r.askServers()
 	case RoleAuditor:
@@ -131,6 +132,7 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.ask(subjectCheckpoint+"*", subjectCheckpoint+"*."+tokenLeaves)
 	case RoleConsumer:
 		r.readFeed()
+		r.takeFeed()
 	}
 	return r
 }
@@ -139,7 +141,7 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 // commands. It makes COMMANDS anew, which does not outlive a server that stands
 // alone, and no other stream.
 func (r *rights) write(partitions int) {
-	r.ask(subjectBookPrefix+"*", subjectAnnouncePrefix+"*", subjectSnapshots+">", subjectFeed+">", subjectAllEngines, subjectAllPods,
+	r.ask(subjectBookPrefix+"*", subjectAnnouncePrefix+"*", subjectSnapshots+">", subjectFeed+">", subjectFeedMarker+"*", subjectAllEngines, subjectAllPods,
 		subjectCommandPrefix+"*.*", inboxPrefix+">",
 		"$JS.API.INFO", apiStreamInfo+"*", apiStreamList, "$JS.API.STREAM.NAMES", apiStreamCreate+StreamCommands,
 		apiStreamPurge+StreamCommands, apiStreamPurge+StreamSnapshots,
@@ -150,7 +152,7 @@ func (r *rights) write(partitions int) {
 	for p := range Partition(partitions) {
 		r.askMany(apiDirectGet + BookStream(p))
 	}
-	r.askMany(apiDirectGet+StreamSnapshots, apiDirectGet+StreamSnapshots+".>", apiDirectGet+streamFeed, apiDirectGet+streamFeed+".>")
+	r.askMany(apiDirectGet+StreamSnapshots, apiDirectGet+StreamSnapshots+".>", apiDirectGet+StreamFeed, apiDirectGet+StreamFeed+".>")
 	r.hear(subjectAllLive, subjectAllAnnounce, subjectAllEngines, subjectAllPods)
 	r.askServers()
 }
@@ -199,12 +201,20 @@ func (r *rights) readBucket(stream string) {
 	r.askMany(apiDirectGet+stream, apiDirectGet+stream+".>")
 }
 
-// readFeed takes from consumers that the owner has made: whoever could make one
-// could have the feed published into a book.
+// readFeed reads by direct get, and asks the leader whether that was all. The
+// events' own subjects are not heard: a batch that comes to nothing passes over
+// them too.
 func (r *rights) readFeed() {
-	r.ask(apiStreamInfo+streamFeed, "$JS.API.CONSUMER.INFO."+streamFeed+".*", "$JS.ACK."+streamFeed+".>", "$JS.ACK.*.*."+streamFeed+".>")
-	r.askMany(apiDirectGet+streamFeed, apiDirectGet+streamFeed+".>", apiConsumerNext+streamFeed+".*")
-	r.hear(subjectFeed + ">")
+	r.ask(apiStreamInfo+StreamFeed, apiMessageGet+StreamFeed)
+	r.askMany(apiDirectGet+StreamFeed, apiDirectGet+StreamFeed+".>")
+	r.hear(subjectFeedBell + "*")
+}
+
+// takeFeed takes from consumers that the owner has made: whoever could make one
+// could have the feed published into a book.
+func (r *rights) takeFeed() {
+	r.ask("$JS.API.CONSUMER.INFO."+StreamFeed+".*", "$JS.ACK."+StreamFeed+".>", "$JS.ACK.*.*."+StreamFeed+".>")
+	r.askMany(apiConsumerNext + StreamFeed + ".*")
 }
 
 // askServers asks the servers how they are set up and how they fare.
