@@ -38,12 +38,7 @@ func (w *Writer) load(ctx context.Context) error {
 
 // foldTo takes the pages after the last into the state, through end.
 func (w *Writer) foldTo(ctx context.Context, end uint64) error {
-	var newest int64 // answers older than the memory, counted back from here, need not be kept
-	err := w.cfg.Book.Read(ctx, end-1, end, func(stored bus.StoredPage) error {
-		page, err := bus.DecodePage(stored.Data)
-		newest = page.Time
-		return err
-	})
+	newest, err := w.timeOf(ctx, end) // answers older than the memory, counted back from here, need not be kept
 	if err != nil {
 		return err
 	}
@@ -52,31 +47,57 @@ func (w *Writer) foldTo(ctx context.Context, end uint64) error {
 
 // fold takes one stored page into the state. newest is the time of the newest page that is known.
 func (w *Writer) fold(stored bus.StoredPage, newest int64) error {
-	page, err := bus.DecodePage(stored.Data)
-	if err != nil {
-		return fmt.Errorf("page %d: %w", stored.Seq, err)
-	}
-	w.clean = false // until all of it is taken
-	for i, data := range page.Events {
-		e, err := session.DecodeEvent(data)
-		if err != nil {
-			return fmt.Errorf("event %d of page %d: %w", i, stored.Seq, err)
-		}
+	page, err := unfold(stored, func(e session.Event) {
+		w.clean = false // until all of them are taken
 		if session.Seeded("page is skipped") && stored.Seq%16 == 0 {
-			continue
+			return
 		}
 		w.state.Apply(e)
+	})
+	if err != nil {
+		return err
 	}
 	w.events.Add(uint64(len(page.Events)))
 	if newest-page.Time < int64(answerMemory) {
 		w.answers.settle(stored.Seq, page.Answers, page.Time)
 	}
-	w.last, w.epoch, w.lastTime = stored.Seq, page.Epoch, page.Time
+	w.standAt(stored.Seq, page)
+	return nil
+}
+
+// standAt notes that the state is that of the book through a page.
+func (w *Writer) standAt(seq uint64, page bus.Page) {
+	w.last, w.epoch, w.lastTime = seq, page.Epoch, page.Time
 	w.read, w.source = page.CommandsRead, page.Incarnation
 	w.noted = commandsRead{w.source, w.read}
 	w.known.Store(w.epoch)
 	w.clean = true
-	return nil
+}
+
+// unfold decodes a stored page and hands its events to take, in order.
+func unfold(stored bus.StoredPage, take func(session.Event)) (bus.Page, error) {
+	page, err := bus.DecodePage(stored.Data)
+	if err != nil {
+		return page, fmt.Errorf("page %d: %w", stored.Seq, err)
+	}
+	for i, data := range page.Events {
+		e, err := session.DecodeEvent(data)
+		if err != nil {
+			return page, fmt.Errorf("event %d of page %d: %w", i, stored.Seq, err)
+		}
+		take(e)
+	}
+	return page, nil
+}
+
+// timeOf is the time of a page.
+func (w *Writer) timeOf(ctx context.Context, seq uint64) (at int64, err error) {
+	err = w.cfg.Book.Read(ctx, seq-1, seq, func(stored bus.StoredPage) error {
+		page, err := bus.DecodePage(stored.Data)
+		at = page.Time
+		return err
+	})
+	return at, err
 }
 
 // recall makes the answer to a command again from the page that answered it first.

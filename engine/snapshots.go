@@ -80,14 +80,10 @@ func (w *Writer) begin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("page %d: %w", b.at.Seq, err)
 	}
-	w.last, w.epoch, w.lastTime = b.at.Seq, page.Epoch, page.Time
-	w.read, w.source = page.CommandsRead, page.Incarnation
-	w.noted = commandsRead{w.source, w.read}
-	w.known.Store(w.epoch)
 	if err := w.remember(ctx, b.at.Seq, page.Time); err != nil {
 		return fmt.Errorf("read the latest answers: %w", err)
 	}
-	w.clean = true
+	w.standAt(b.at.Seq, page)
 	return nil
 }
 
@@ -101,12 +97,7 @@ func (w *Writer) remember(ctx context.Context, last uint64, now int64) error {
 		if after == 0 {
 			break
 		}
-		var at int64
-		err := w.cfg.Book.Read(ctx, after-1, after, func(stored bus.StoredPage) error {
-			page, err := bus.DecodePage(stored.Data)
-			at = page.Time
-			return err
-		})
+		at, err := w.timeOf(ctx, after)
 		if err != nil {
 			return err
 		}

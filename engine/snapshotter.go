@@ -184,16 +184,9 @@ func (s *Snapshotter) foldTail(ctx context.Context, b base, entry *bus.Snapshot,
 		return at, err
 	}
 	fold := func(stored bus.StoredPage) error {
-		page, err := bus.DecodePage(stored.Data)
+		page, err := unfold(stored, b.state.Apply)
 		if err != nil {
-			return fmt.Errorf("page %d: %w", stored.Seq, err)
-		}
-		for i, data := range page.Events {
-			e, err := session.DecodeEvent(data)
-			if err != nil {
-				return fmt.Errorf("event %d of page %d: %w", i, stored.Seq, err)
-			}
-			b.state.Apply(e)
+			return err
 		}
 		at, entry.Epoch = stored, page.Epoch
 		entry.Events += uint64(len(page.Events))

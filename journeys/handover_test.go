@@ -2,7 +2,6 @@ package journeys
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -252,41 +251,19 @@ func (s *shared) check(all []answered) (epochs uint64) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
-	book := s.bus.Book(0)
-	end, err := book.End(ctx)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	commands, started := map[bus.CommandID]bool{}, map[session.SessionID]int{}
-	err = book.Read(ctx, 0, end, func(stored bus.StoredPage) error {
-		page, err := bus.DecodePage(stored.Data)
-		if err != nil {
-			return err
-		}
+	commands, started := oncePerCommand{}, map[session.SessionID]int{}
+	readBook(s.t, ctx, s.bus.Book(0), func(seq uint64, page bus.Page, events []session.Event) {
 		if page.Epoch < epochs {
-			return fmt.Errorf("page %d of epoch %d stands behind epoch %d", stored.Seq, page.Epoch, epochs)
+			s.t.Errorf("page %d of epoch %d stands behind epoch %d", seq, page.Epoch, epochs)
 		}
 		epochs = page.Epoch
-		for _, a := range page.Answers {
-			if commands[a.ID] {
-				return errors.New("a command was answered by two pages")
-			}
-			commands[a.ID] = true
-		}
-		for _, data := range page.Events {
-			event, err := session.DecodeEvent(data)
-			if err != nil {
-				return err
-			}
+		commands.note(s.t, page)
+		for _, event := range events {
 			if e, ok := event.(*session.SessionStarted); ok {
 				started[e.Session]++
 			}
 		}
-		return nil
 	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	for _, a := range all {
 		if !commands[a.id] || started[a.cmd.Session] != 1 {
 			s.t.Errorf("an acknowledged login is in the book %d times", started[a.cmd.Session])

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -180,19 +179,10 @@ const resourceFile = `{"resources": [{"name": "MY_TRADES", "type": "DATASERVER",
 // were started.
 func nothingTwice(t *testing.T, data string) (starts int) {
 	t.Helper()
-	ctx := context.Background()
-	server, err := bus.StartEmbedded(bus.EmbeddedConfig{DataDir: data})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Shutdown()
-	b, err := server.Connect(ctx, "test", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+	b, stop := stoppedBus(t, data)
+	defer stop()
 	seen := map[string]bool{}
-	commands := map[bus.CommandID]bool{}
+	commands := oncePerCommand{}
 	once := func(format string, args ...any) {
 		if key := fmt.Sprintf(format, args...); seen[key] {
 			t.Errorf("twice in the book: %s", key)
@@ -200,27 +190,9 @@ func nothingTwice(t *testing.T, data string) (starts int) {
 			seen[key] = true
 		}
 	}
-	book := b.Book(0)
-	end, err := book.End(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = book.Read(ctx, 0, end, func(stored bus.StoredPage) error {
-		page, err := bus.DecodePage(stored.Data)
-		if err != nil {
-			return err
-		}
-		for _, a := range page.Answers {
-			if commands[a.ID] {
-				return errors.New("a command was answered by two pages")
-			}
-			commands[a.ID] = true
-		}
-		for _, data := range page.Events {
-			event, err := session.DecodeEvent(data)
-			if err != nil {
-				return err
-			}
+	readBook(t, t.Context(), b.Book(0), func(_ uint64, page bus.Page, events []session.Event) {
+		commands.note(t, page)
+		for _, event := range events {
 			switch e := event.(type) {
 			case *session.SessionStarted:
 				starts++
@@ -231,10 +203,6 @@ func nothingTwice(t *testing.T, data string) (starts int) {
 				once("end of %s", e.Session)
 			}
 		}
-		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return starts
 }

@@ -1,11 +1,9 @@
 package journeys
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"regexp"
 	"strconv"
@@ -104,16 +102,9 @@ func (in *instance) worked() time.Duration {
 // and five of seven end, so that a tenth as many live as there are events.
 func makeLargeBook(t *testing.T, dir string, events int) (live, users int) {
 	t.Helper()
-	ctx := context.Background()
-	server, err := bus.StartEmbedded(bus.EmbeddedConfig{DataDir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Shutdown()
-	b, err := server.Connect(ctx, "test", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	ctx := t.Context()
+	b, stop := stoppedBus(t, dir)
+	defer stop()
 	if err := b.Create(ctx, bus.Layout{Partitions: 1, Replicas: 1}); err != nil {
 		t.Fatal(err)
 	}

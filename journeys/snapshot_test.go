@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -103,16 +102,9 @@ func damageFiles(t *testing.T, dir, stream string) {
 // by all pages.
 func sameBothWays(t *testing.T, data string) {
 	t.Helper()
-	ctx := context.Background()
-	server, err := bus.StartEmbedded(bus.EmbeddedConfig{DataDir: data})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Shutdown()
-	b, err := server.Connect(ctx, "test", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	ctx := t.Context()
+	b, stop := stoppedBus(t, data)
+	defer stop()
 	book := b.Book(0)
 	var short *session.State
 	from, _, err := book.Restore(ctx, session.SnapshotVersion, func(chunks iter.Seq2[[]byte, error]) (err error) {
@@ -126,26 +118,13 @@ func sameBothWays(t *testing.T, data string) {
 		short = session.NewState(session.Policies{})
 	}
 	whole := session.NewState(session.Policies{})
-	end, err := book.End(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = book.Read(ctx, 0, end, func(stored bus.StoredPage) error {
-		page, err := bus.DecodePage(stored.Data)
-		for _, data := range page.Events {
-			e, err := session.DecodeEvent(data)
-			if err != nil {
-				return err
-			}
-			if whole.Apply(e); stored.Seq > from.Page {
+	end := readBook(t, ctx, book, func(seq uint64, _ bus.Page, events []session.Event) {
+		for _, e := range events {
+			if whole.Apply(e); seq > from.Page {
 				short.Apply(e)
 			}
 		}
-		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	if !bytes.Equal(stateBytes(t, whole), stateBytes(t, short)) {
 		t.Errorf("the snapshot of page %d and the rest of %d pages give another state than the book", from.Page, end)
 	}

@@ -30,6 +30,7 @@ type fakeGate struct {
 	gone      map[session.Handle]session.UserID // ended lately
 	before    map[session.UserID]session.Instant
 	failed    map[session.UserID]uint32
+	unseen    map[session.SessionID]bool // live, and not in this pod's view yet
 	resources []session.Resource
 	ends      []session.SessionID // by Disconnect
 	calls     []string
@@ -249,7 +250,7 @@ func (g *fakeGate) Check(ctx context.Context, venue session.Venue, token string)
 func (g *fakeGate) Session(id session.SessionID) (session.Session, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if l := g.live[id]; l != nil {
+	if l := g.live[id]; l != nil && !g.unseen[id] {
 		return l.Session, true
 	}
 	return session.Session{}, false

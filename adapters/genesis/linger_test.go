@@ -147,3 +147,26 @@ func TestEndIsTriedAgain(t *testing.T) {
 	gate.set(func() { gate.away = nil })
 	eventually(t, "the second try", func() bool { return gate.disconnected() == 1 })
 }
+
+// A logout unties its own session alone: another, which this pod has granted and not seen yet, ends with the socket still.
+func TestLogoutKeepsWhatIsNotSeenYet(t *testing.T) {
+	cfg := quick()
+	cfg.Linger = 0
+	server, gate, h := serve(t, cfg)
+	conn := dial(t, server, "/")
+	over := logIn(t, conn)
+	logIn(t, conn)
+	gate.set(func() {
+		gate.unseen = map[session.SessionID]bool{}
+		for id, l := range gate.live {
+			gate.unseen[id] = l.Access != session.HashToken(over.Access)
+		}
+	})
+	send(t, conn, `{"MESSAGE_TYPE":"EVENT_LOGOUT","DETAILS":{"SESSION_ID":"`+over.SessionID+`"}}`)
+	decoded(t, receive(t, conn), "LOGOUT_ACK")
+	if gate.sessions() != 1 || h.linger.Held() != 1 {
+		t.Errorf("%d sessions, %d tied", gate.sessions(), h.linger.Held())
+	}
+	conn.Close()
+	eventually(t, "the other session ends", func() bool { return gate.disconnected() == 1 && gate.sessions() == 0 })
+}

@@ -31,9 +31,9 @@ type socket struct {
 
 	// mu is held while a message is answered and its reply written, so that whoever closes the socket waits for that.
 	mu      sync.Mutex
-	holds   map[session.SessionID]func() // guarded by mu: the sessions whose client is on this socket; ends the watch
-	current session.SessionID            // guarded by mu: the one that came last; zero after its logout
-	times   socketTimes                  // guarded by mu
+	holds   map[session.SessionID]*watched // guarded by mu: the sessions whose client is on this socket
+	current session.SessionID              // guarded by mu: the one that came last; zero after its logout
+	times   socketTimes                    // guarded by mu
 }
 
 // socketTimes are Unix milliseconds; zero before the first.
@@ -60,11 +60,17 @@ func handshakeFault(r *http.Request) *fault {
 	return nil
 }
 
+// watched is a session whose end is watched for.
+type watched struct {
+	ended <-chan struct{} // closed when the session ends
+	stop  func()          // ends the watch
+}
+
 // serveSocket keeps a socket until it closes. A handshake that is refused has its HTTP status whatever the mode: 200
 // would be no answer to it.
 func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request) {
 	s := &socket{
-		h: h, cookie: h.readCookies(r), gone: make(chan struct{}), holds: make(map[session.SessionID]func()),
+		h: h, cookie: h.readCookies(r), gone: make(chan struct{}), holds: make(map[session.SessionID]*watched),
 		limit: adapters.NewMessageRate(h.cfg.MessageRate), times: socketTimes{opened: h.cfg.Now().UnixMilli()},
 	}
 	if fault := s.admit(r); fault != nil {
@@ -225,7 +231,7 @@ func (s *socket) hold(granted session.Session) {
 	}
 	s.h.linger.Arrive(granted)
 	ended, stop := s.h.gate.Watch(id)
-	s.holds[id] = stop
+	s.holds[id] = &watched{ended, stop}
 	s.work.Go(func() {
 		select {
 		case <-ended:
@@ -252,16 +258,18 @@ func (s *socket) adopt(id session.SessionID) {
 
 // release unties the session that a logout has ended: its owner did that here, and may log in again over the socket.
 func (s *socket) release() {
-	for id := range s.holds {
-		if _, live := s.h.gate.Session(id); !live {
+	for id, w := range s.holds {
+		select {
+		case <-w.ended:
 			s.untie(id, true)
+		default: // it lives, or its start has not been seen here yet
 		}
 	}
 }
 
 // untie forgets a session; over says that it has ended.
 func (s *socket) untie(id session.SessionID, over bool) {
-	s.holds[id]()
+	s.holds[id].stop()
 	delete(s.holds, id)
 	if s.current == id {
 		s.current = session.SessionID{}
