@@ -193,6 +193,7 @@ func TestEachRoleAndEachSubject(t *testing.T) {
 		"$JS.API.STREAM.PURGE.COMMANDS":             is(owner, engine, service),
 		"$JS.API.STREAM.PURGE.SNAPSHOTS":            is(owner, engine, service),
 		"$JS.API.STREAM.PURGE.KV_DIRECTORY":         is(owner, operator),
+		"$JS.API.STREAM.MSG.DELETE.KV_DIRECTORY":    is(owner, operator),
 		"$JS.API.STREAM.RESTORE.BOOK_0":             is(owner),
 		"$JS.API.STREAM.SNAPSHOT.KV_DIRECTORY":      is(owner),
 		"$JS.API.STREAM.LIST":                       is(owner, engine, service, operator),

@@ -120,7 +120,7 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.readCheckpoints()
 		r.readDirectory()
 		r.readFeed()
-		r.ask(subjectDirectory+">", apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys)
+		r.ask(subjectDirectory+">", apiMessageDelete+streamDirectory, apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys)
 		r.hear(subjectAllEngines, subjectAllPods)
 		r.askServers()
 	case RoleAuditor:

@@ -68,6 +68,7 @@ const (
 	apiStreamList     = "$JS.API.STREAM.LIST"
 	apiDirectGet      = "$JS.API.DIRECT.GET."
 	apiMessageGet     = "$JS.API.STREAM.MSG.GET."
+	apiMessageDelete  = "$JS.API.STREAM.MSG.DELETE."
 	apiConsumerNext   = "$JS.API.CONSUMER.MSG.NEXT."
 	apiConsumerDelete = "$JS.API.CONSUMER.DELETE."
 	ackPrefix         = "$JS.ACK."

@@ -50,6 +50,7 @@ type house struct {
 	operationsAt net.Listener
 	doors        []*door      // the venues, venues.go
 	certificate  *certificate // nil without TLS
+	proxies      *adapters.Proxies
 
 	embedded *bus.Embedded // nil with a bus elsewhere
 	bus      *bus.Bus
