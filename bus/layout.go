@@ -158,7 +158,7 @@ func (b *Bus) open(ctx context.Context, mend bool) (Layout, error) {
 	if b.embedded && mend {
 		for _, cfg := range sideStreams(l) {
 			// The same configuration as what exists is no error and changes nothing.
-			if _, err := b.js.CreateStream(ctx, cfg); err != nil {
+			if _, err := b.js.CreateStream(ctx, cfg); err != nil && !boundElsewhere(cfg, err) {
 				b.log.Warn("a stream beside the book cannot be made, and what it is for is done without", "stream", cfg.Name, "error", err)
 			}
 		}
@@ -337,7 +337,7 @@ func commandsConfig(l Layout) jetstream.StreamConfig {
 // sideStreams are the streams beside the book: what is in them follows from it,
 // and the truth is not lost with them.
 func sideStreams(l Layout) []jetstream.StreamConfig {
-	return []jetstream.StreamConfig{snapshotsConfig(l)}
+	return []jetstream.StreamConfig{snapshotsConfig(l), checkpointsConfig(l), feedConfig(l)}
 }
 
 // snapshotsConfig is the stream of snapshots: of every subject the newest message.
