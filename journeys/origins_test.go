@@ -1,17 +1,22 @@
 package journeys
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/netip"
 	neturl "net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/nats-io/nats.go"
 
 	"rollbook/bus"
 	"rollbook/engine/session"
@@ -48,6 +53,7 @@ func behindProxy(t *testing.T, at string) string {
 func TestWhereFrom(t *testing.T) {
 	in := newInstance(t, "--trusted-proxies", "127.0.0.0/8,::1", "--log-level", "debug", "--lockout-first-delay", "1ms")
 	in.start()
+	heard, listened := in.listen()
 	clear := map[string]string{"the address": farAddress, "the address's bytes": string(netip.MustParseAddr(farAddress).AsSlice()),
 		"the agent": farAgent, "what the client says": "198.51.100.99"}
 	names := map[string]string{}
@@ -92,6 +98,10 @@ func TestWhereFrom(t *testing.T) {
 	}
 
 	texts := map[string][]byte{"session list": []byte(in.run("", "session", "list", "--json")), "the metrics": in.metrics()}
+	if listened(); !bytes.Contains(heard.Bytes(), []byte("rollbook.command.0.login")) || !bytes.Contains(heard.Bytes(), []byte("rollbook.live.book.0")) {
+		t.Fatal("no login was heard on the bus")
+	}
+	texts["the bus"] = heard.Bytes()
 	in.stop()
 	texts["the log"] = []byte(in.log.String())
 	if found := hits(t, in.data, texts, clear); len(found) > 0 {
@@ -166,6 +176,41 @@ func (in *instance) cameFrom(id string) cameFrom {
 		in.t.Fatalf("session show printed %q", out)
 	}
 	return shown.From
+}
+
+// listen takes down whatever goes over the bus, from an operator's connection, until stop is called.
+func (in *instance) listen() (heard *bytes.Buffer, stop func()) {
+	in.t.Helper()
+	url, err := os.ReadFile(filepath.Join(in.data, "bus.url"))
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	b, err := bus.Connect(in.t.Context(), bus.ConnectConfig{URL: strings.TrimSpace(string(url)), Creds: filepath.Join(in.data, "operator.nk"),
+		Name: "listener", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	in.t.Cleanup(func() { _ = b.Close() })
+	heard = &bytes.Buffer{}
+	messages, done := make(chan *nats.Msg, 1<<16), make(chan struct{})
+	sub, err := b.Conn().ChanSubscribe(">", messages)
+	if err == nil {
+		err = b.Conn().Flush()
+	}
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	go func() {
+		defer close(done)
+		for m := range messages {
+			fmt.Fprintf(heard, "%s %v %s\n", m.Subject, m.Header, m.Data)
+		}
+	}()
+	return heard, func() {
+		_ = sub.Unsubscribe()
+		close(messages)
+		<-done
+	}
 }
 
 // metrics are those that the instance shows now.
