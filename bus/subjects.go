@@ -18,12 +18,15 @@ const (
 	BucketDirectory = "DIRECTORY"
 	// BucketKeys is the key-value bucket of the public halves of signing keys.
 	BucketKeys = "KEYS"
+	// BucketWebhooks is the key-value bucket of how far webhooks have come.
+	BucketWebhooks = "WEBHOOKS"
 	// StreamSnapshots is the stream of the snapshots of all partitions.
 	StreamSnapshots = "SNAPSHOTS"
 
 	streamBookPrefix      = "BOOK_"
 	streamDirectory       = "KV_" + BucketDirectory
 	streamKeys            = "KV_" + BucketKeys
+	streamWebhooks        = "KV_" + BucketWebhooks
 	subjectCommandPrefix  = "rollbook.command."
 	subjectBookPrefix     = "rollbook.book."
 	subjectLivePrefix     = "rollbook.live.book."
@@ -35,11 +38,15 @@ const (
 	subjectBellDirectory = "rollbook.live.directory."
 
 	// What other parts of the program put on the bus, and what rights.go knows of it.
-	streamFeed       = "EVENTS"
-	subjectSnapshots = "rollbook.snapshot."
-	subjectFeed      = "rollbook.event."
-	subjectDirectory = "$KV." + BucketDirectory + "."
-	subjectKeys      = "$KV." + BucketKeys + "."
+	streamFeed = "EVENTS"
+	// The notary's; what is in it does not follow from the book.
+	streamCheckpoints  = "CHECKPOINTS"
+	subjectCheckpoints = "rollbook.checkpoint."
+	subjectSnapshots   = "rollbook.snapshot."
+	subjectFeed        = "rollbook.event."
+	subjectDirectory   = "$KV." + BucketDirectory + "."
+	subjectKeys        = "$KV." + BucketKeys + "."
+	subjectWebhooks    = "$KV." + BucketWebhooks + "."
 
 	subjectAllCommands = subjectCommandPrefix + "*.*"
 	subjectAllLive     = subjectLivePrefix + "*"
