@@ -31,7 +31,7 @@ type Beside struct {
 // places in the book: read before the ends of the books are asked for, none of
 // them speaks of a page that the backup does not have. last are the others.
 func TruthsBeside() (first, last []string) {
-	return []string{streamWebhooks, streamCheckpoints}, []string{streamDirectory}
+	return []string{streamWebhooks, StreamCheckpoints}, []string{streamDirectory}
 }
 
 // EachBeside calls fn with each message that a stream beside the book held when

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"hash/fnv"
 	"strconv"
+	"strings"
 )
 
 // Every subject, stream and bucket name of the project is in this file, and
@@ -22,6 +23,8 @@ const (
 	BucketWebhooks = "WEBHOOKS"
 	// StreamSnapshots is the stream of the snapshots of all partitions.
 	StreamSnapshots = "SNAPSHOTS"
+	// StreamCheckpoints is the stream of what the notary has signed.
+	StreamCheckpoints = "CHECKPOINTS"
 
 	streamBookPrefix      = "BOOK_"
 	streamDirectory       = "KV_" + BucketDirectory
@@ -38,15 +41,14 @@ const (
 	subjectBellDirectory = "rollbook.live.directory."
 
 	// What other parts of the program put on the bus, and what rights.go knows of it.
-	streamFeed = "EVENTS"
-	// The notary's; what is in it does not follow from the book.
-	streamCheckpoints  = "CHECKPOINTS"
-	subjectCheckpoints = "rollbook.checkpoint."
-	subjectSnapshots   = "rollbook.snapshot."
-	subjectFeed        = "rollbook.event."
-	subjectDirectory   = "$KV." + BucketDirectory + "."
-	subjectKeys        = "$KV." + BucketKeys + "."
-	subjectWebhooks    = "$KV." + BucketWebhooks + "."
+	streamFeed        = "EVENTS"
+	subjectSnapshots  = "rollbook.snapshot."
+	subjectCheckpoint = "rollbook.checkpoint."
+	tokenLeaves       = "leaves"
+	subjectFeed       = "rollbook.event."
+	subjectDirectory  = "$KV." + BucketDirectory + "."
+	subjectKeys       = "$KV." + BucketKeys + "."
+	subjectWebhooks   = "$KV." + BucketWebhooks + "."
 
 	subjectAllCommands = subjectCommandPrefix + "*.*"
 	subjectAllLive     = subjectLivePrefix + "*"
@@ -124,6 +126,20 @@ func SnapshotSubject(p Partition) string { return subjectSnapshots + p.String() 
 // stands. There are two slots, 0 and 1.
 func SnapshotChunkSubject(p Partition, slot, n int) string {
 	return SnapshotSubject(p) + "." + strconv.Itoa(slot) + "." + strconv.Itoa(n)
+}
+
+// CheckpointSubject is where the notary puts its checkpoints of p.
+func CheckpointSubject(p Partition) string { return subjectCheckpoint + p.String() }
+
+// LeavesSubject is where the notary puts the leaf hashes of the tree of p.
+func LeavesSubject(p Partition) string { return CheckpointSubject(p) + "." + tokenLeaves }
+
+// partitionOfCheckpoint reads both of them.
+func partitionOfCheckpoint(subject string) (p Partition, leaves, ok bool) {
+	rest, ok := strings.CutPrefix(subject, subjectCheckpoint)
+	rest, leaves = strings.CutSuffix(rest, "."+tokenLeaves)
+	n, err := strconv.ParseUint(rest, 10, 16)
+	return Partition(n), leaves, ok && err == nil && n < MaxPartitions
 }
 
 // EngineSubject is where a process with writers says that it is there.
