@@ -70,7 +70,9 @@ type Config struct {
 	Staleness time.Duration
 	// Now is the clock for staleness and age. Nil: time.Now.
 	Now func() time.Time
-	Log *slog.Logger
+	// Trace notes pages in their traces. Nil: nothing is traced.
+	Trace Tracer
+	Log   *slog.Logger
 }
 
 // Follower keeps models up to date. Its methods are safe for concurrent use.
@@ -151,9 +153,9 @@ func (f *Follower) follow(ctx context.Context, p *part) error {
 	return err
 }
 
-// apply decodes a page, hands it to the models, and then moves the position. A crash before the move costs nothing:
+// fold decodes a page, hands it to the models, and then moves the position. A crash before the move costs nothing:
 // models live in memory.
-func (f *Follower) apply(p *part, stored bus.StoredPage) error {
+func (f *Follower) fold(p *part, stored bus.StoredPage) error {
 	raw, err := bus.DecodePage(stored.Data)
 	if err != nil {
 		return fmt.Errorf("page %d: %w", stored.Seq, err)
