@@ -5,13 +5,16 @@
 // projection has seen it (read your writes), and hands back what the adapter renders. A token that is only to be
 // checked never leaves the pod: it is hashed and looked up.
 //
+// Where a client is (client.go, and proxies.go behind proxies) comes with a login and a refresh, and is sealed by the gate.
+//
 // On the way to the gate the venues share what is the same for all of them, each piece a type of its own: the bounds of an
 // HTTP exchange (exchange.go) and of a JSON object (object.go, depth.go), who may call from a browser (origins.go), the
 // sockets of a pod (sockets.go) and the sessions that linger when they are gone (linger.go), what is counted (replies.go)
 // and what is logged while the book is away (outage.go). What a venue says, and where it differs, stays with the venue.
 //
 // Invariants:
-//   - Passwords and tokens stay here: a command carries a verdict and hashes.
+//   - Passwords and tokens stay here: a command carries a verdict and hashes. An address, an agent and a presented name
+//     leave it sealed.
 //   - A refusal ([Refused]) is the domain's answer; an error means "not known", and is never rendered as a refusal.
 //   - A token that this pod does not know is refused only after the pod has seen the book's end as of the question.
 //   - An unknown name costs what a wrong password costs: the same hash, the same command, the same wait on the disk.
@@ -63,6 +66,9 @@ type Directory interface {
 	// Key is the API key of a user, unsealed, and its generation; not ok when the user has none or may not use the venue.
 	// It takes as long for a decoy. The key stays in this pod.
 	Key(user session.UserID, venue session.Venue) (key []byte, generation uint64, ok bool)
+	// Seal seals where a client was, for what the book keeps of a user. It takes as long for a decoy, and gives as much:
+	// bytes that nobody can open.
+	Seal(user session.UserID, o session.Origin) []byte
 }
 
 // Sessions is this pod's view of the live sessions. Its methods answer from memory and are safe for concurrent use.
@@ -129,7 +135,11 @@ type Config struct {
 	Timeout time.Duration
 	// Now is the pod's clock. Nil: time.Now.
 	Now func() time.Time
-	Log *slog.Logger
+	// Trace notes commands in the traces of their requests. Nil: nothing is traced.
+	Trace Tracer
+	// Metrics is what is measured. Nil: metrics that nobody reads.
+	Metrics *Metrics
+	Log     *slog.Logger
 }
 
 // Gate serves every protocol adapter of a pod. Its methods are safe for concurrent use.
@@ -157,6 +167,9 @@ func NewGate(cfg Config) *Gate {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics()
 	}
 	if cfg.Pod == (session.PodID{}) {
 		_, _ = rand.Read(cfg.Pod[:]) // never fails
@@ -199,12 +212,10 @@ func (g *Gate) submitTo(ctx context.Context, p bus.Partition, cmd session.Comman
 	return reply, err
 }
 
-// ask is submitTo, and says where the outcome stands in the book; zero: nowhere.
-func (g *Gate) ask(ctx context.Context, p bus.Partition, cmd session.Command) (session.Reply, bus.Position, error) {
-	ctx, cancel := context.WithTimeout(ctx, g.cfg.Timeout)
-	defer cancel()
+// exchange sends a command, awaits its outcome, and then that this pod has seen it. [Gate.ask] is what others call.
+func (g *Gate) exchange(ctx context.Context, p bus.Partition, cmd session.Command, travels bus.TraceContext) (session.Reply, bus.Position, error) {
 	answer, err := g.cfg.Submit.Submit(ctx, bus.Command{
-		ID: bus.NewCommandID(), Partition: p, Verb: string(cmd.Verb()), Body: session.EncodeCommand(cmd),
+		ID: bus.NewCommandID(), Partition: p, Verb: string(cmd.Verb()), Body: session.EncodeCommand(cmd), Trace: travels,
 	})
 	if err != nil {
 		return session.Reply{}, bus.Position{}, fmt.Errorf("%w: %s: %w", ErrUnavailable, cmd.Verb(), err)
@@ -216,7 +227,7 @@ func (g *Gate) ask(ctx context.Context, p bus.Partition, cmd session.Command) (s
 	if answer.Position != (bus.Position{}) && !session.Seeded("own writes are not awaited") {
 		// The outcome is on disk. If this pod cannot follow in time it answers all the same: what it then does not
 		// know it will not call invalid.
-		if err := g.cfg.Follower.Await(ctx, answer.Position); err != nil {
+		if err := g.await(ctx, answer.Position); err != nil {
 			g.cfg.Log.Warn("answering before this pod has seen its own write", "command", cmd.Verb(), "position", answer.Position, "err", err)
 		}
 	}

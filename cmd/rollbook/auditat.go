@@ -31,7 +31,7 @@ type presentLine struct {
 	Session string         `json:"session"`
 	Door    string         `json:"door"` // the venue
 	Client  string         `json:"client,omitempty"`
-	Origin  string         `json:"origin,omitempty"` // where from, when the book has it and it can be opened here
+	Origin  *shownOrigin   `json:"origin,omitempty"` // where from, when the book has it and it opens here
 	Since   time.Time      `json:"since"`
 	Until   time.Time      `json:"until"`            // when it was over; while it is not, its deadline as it stands
 	Reason  string         `json:"reason,omitempty"` // why it was over; none: it is not
@@ -54,7 +54,7 @@ func (c *auditAt) Run(ctx context.Context, app *cli) error {
 	if err != nil {
 		return err
 	}
-	return c.ask(ctx, app, func(a *archive, b *bar) error {
+	return c.ask(ctx, app, func(a *archive, b *watchedBar) error {
 		user, err := a.user(ctx, c.User)
 		if err != nil {
 			return err
@@ -77,10 +77,19 @@ func (c *auditAt) Run(ctx context.Context, app *cli) error {
 func (a *archive) present(ctx context.Context, p history.Presence) presentLine {
 	l := presentLine{User: p.User, Name: a.name(ctx, p.User), Session: p.ID.String(), Door: p.Venue.String(), Client: p.Client,
 		Since: p.Started.Time(), Until: p.Until.Time(), Start: p.Position.String()}
+	l.Origin = a.origin(p.User, p.Start)
 	if !p.Open {
 		l.Reason = p.Reason.String()
 	}
 	return l
+}
+
+// from is the origin, empty when there is none.
+func (l presentLine) from() shownOrigin {
+	if l.Origin == nil {
+		return shownOrigin{}
+	}
+	return *l.Origin
 }
 
 func (c *auditAt) print(a *archive, lines []presentLine) error {
@@ -89,9 +98,10 @@ func (c *auditAt) print(a *archive, lines []presentLine) error {
 		return printJSONLines(os.Stdout, lines)
 	case c.CSV:
 		w := csv.NewWriter(os.Stdout)
-		_ = w.Write([]string{"user", "name", "session", "door", "client", "origin", "since", "until", "reason", "position"})
+		_ = w.Write([]string{"user", "name", "session", "door", "client", "address", "agent", "since", "until", "reason", "position"})
 		for _, l := range lines {
-			_ = w.Write(harmless(string(l.User), l.Name, l.Session, l.Door, l.Client, l.Origin, l.Since.Format(time.RFC3339Nano),
+			from := l.from()
+			_ = w.Write(harmless(string(l.User), l.Name, l.Session, l.Door, l.Client, from.Address, from.Agent, l.Since.Format(time.RFC3339Nano),
 				l.Until.Format(time.RFC3339Nano), l.Reason, l.Start))
 		}
 		w.Flush()
@@ -106,7 +116,7 @@ func (c *auditAt) print(a *archive, lines []presentLine) error {
 		if ended == "" {
 			ended = "not over"
 		}
-		t.row(name, l.Door, l.Client, l.Origin, precise(l.Since), precise(l.Until), ended, l.Session)
+		t.row(name, l.Door, l.Client, l.from().Address, precise(l.Since), precise(l.Until), ended, l.Session)
 	}
 	return t.print(os.Stdout)
 }

@@ -45,7 +45,7 @@ func (c *auditReplay) Run(ctx context.Context, app *cli) error {
 	if err != nil {
 		return err
 	}
-	return c.ask(ctx, app, func(a *archive, b *bar) error {
+	return c.ask(ctx, app, func(a *archive, b *watchedBar) error {
 		if q.User, err = a.user(ctx, c.User); err != nil {
 			return err
 		}
@@ -116,12 +116,14 @@ type replayLine struct {
 	Venue    string          `json:"venue,omitempty"`   // its own, or its session's
 	Client   string          `json:"client,omitempty"`  // its own, or its session's
 	Ended    []string        `json:"ended,omitempty"`   // the sessions that a SessionsRevoked ended
+	Origin   *shownOrigin    `json:"origin,omitempty"`  // where the client was, when that opens here
 	Event    session.Details `json:"event"`             // every field by name
 }
 
 func (a *archive) line(ctx context.Context, e history.Entry) replayLine {
 	l := replayLine{Position: e.Position.String(), At: e.Event.When().Time(), Type: string(e.Event.Type()), User: e.User(),
-		Name: a.name(ctx, e.User()), Venue: e.Venue.String(), Client: e.Client, Event: session.Describe(e.Event)}
+		Name: a.name(ctx, e.User()), Venue: e.Venue.String(), Client: e.Client,
+		Origin: a.origin(e.User(), e.Event), Event: session.Describe(e.Event)}
 	if e.Session != (session.SessionID{}) {
 		l.Session = e.Session.String()
 	}
@@ -147,7 +149,7 @@ func (c *auditReplay) writer(ctx context.Context, a *archive, out io.Writer) fun
 				header = nil
 			}
 			l := a.line(ctx, e)
-			_ = w.Write(harmless(l.Position, l.At.Format(time.RFC3339Nano), l.Type, string(l.User), l.Name, l.Session, l.Venue, l.Client, history.Detail(e)))
+			_ = w.Write(harmless(l.Position, l.At.Format(time.RFC3339Nano), l.Type, string(l.User), l.Name, l.Session, l.Venue, l.Client, a.detail(e)))
 			w.Flush()
 			return w.Error()
 		}
@@ -159,7 +161,7 @@ func (c *auditReplay) writer(ctx context.Context, a *archive, out io.Writer) fun
 			t.wide, t.screen = width, true
 		}
 	}
-	return func(e history.Entry) error { return t.print(e, a.shownUser(ctx, e.User())) }
+	return func(e history.Entry) error { return t.print(e, a.shownUser(ctx, e.User()), a.detail(e)) }
 }
 
 // harmless keeps a spreadsheet from taking what a client has chosen for a formula (OWASP, CSV Injection).
@@ -183,7 +185,7 @@ type replayTable struct {
 }
 
 // print prints one event. A narrow screen has no session and no venue, and then no date.
-func (t *replayTable) print(e history.Entry, user string) error {
+func (t *replayTable) print(e history.Entry, user, what string) error {
 	short := e.Session.String()
 	if e.Session == (session.SessionID{}) {
 		short = ""
@@ -197,7 +199,7 @@ func (t *replayTable) print(e history.Entry, user string) error {
 			return err
 		}
 	}
-	return t.row(colourOf(e.Event), e.Event.When().Time().Local().Format(t.times), string(e.Event.Type()), user, e.Venue.String(), short, history.Detail(e))
+	return t.row(colourOf(e.Event), e.Event.When().Time().Local().Format(t.times), string(e.Event.Type()), user, e.Venue.String(), short, what)
 }
 
 func (t *replayTable) row(colour, at, kind, user, venue, id, what string) error {
@@ -255,7 +257,7 @@ func colourOf(e session.Event) string {
 func (c *auditReplay) report(ctx context.Context, a *archive, q history.Query) error {
 	r := history.NewReport(c.title(), time.Now())
 	err := a.reader.Walk(ctx, q, func(e history.Entry) error {
-		r.Add(e, a.shownUser(ctx, e.User()))
+		r.Add(e, a.shownUser(ctx, e.User()), a.detail(e))
 		return nil
 	})
 	if err != nil {

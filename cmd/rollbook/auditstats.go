@@ -44,7 +44,7 @@ func (c *auditStats) Run(ctx context.Context, app *cli) error {
 	if c.By == "day" {
 		what.By = history.ByDay
 	}
-	return c.ask(ctx, app, func(a *archive, b *bar) error {
+	return c.ask(ctx, app, func(a *archive, b *watchedBar) error {
 		counts, err := a.reader.Count(ctx, what)
 		if err != nil {
 			return err

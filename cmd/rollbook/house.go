@@ -22,6 +22,7 @@ import (
 	"rollbook/projections"
 	"rollbook/projections/directory"
 	"rollbook/projections/history"
+	"rollbook/projections/proof"
 	"rollbook/projections/resources"
 	"rollbook/projections/tokens"
 )
@@ -30,12 +31,14 @@ import (
 type roles struct {
 	writers bool // it has a writer for each partition, writing or standing by
 	venues  bool // it serves venues
+	notary  bool // it signs, on a bus elsewhere; with an embedded bus it does anyway
 }
 
 var (
 	everything   = roles{writers: true, venues: true}
 	onlyWriters  = roles{writers: true}
 	onlyAdapters = roles{venues: true}
+	onlyNotary   = roles{notary: true}
 )
 
 // house is the service put together, nothing running but the embedded bus and the open listeners. One login goes venue -> gate -> bus -> writer -> bus -> follower -> tokens -> gate -> venue.
@@ -48,6 +51,7 @@ type house struct {
 	operationsAt net.Listener
 	doors        []*door      // the venues, venues.go
 	certificate  *certificate // nil without TLS
+	proxies      *adapters.Proxies
 
 	embedded *bus.Embedded // nil with a bus elsewhere
 	bus      *bus.Bus
@@ -57,6 +61,8 @@ type house struct {
 	snapshots []*engine.Snapshotter // one a writer
 	histories []*history.Indexer    // one a writer
 	spread    *engine.Spread        // nil on an embedded bus
+	notary    *proof.Notary         // nil when this process signs nothing
+	watch     *proof.Watch          // nil when it compares nothing
 
 	// Nil in a process of writers alone.
 	submit    *bus.Submitter
@@ -65,6 +71,7 @@ type house struct {
 	resources *resources.Index
 	directory *directory.Directory
 	gate      *adapters.Gate
+	asked     *adapters.Metrics
 	nebula    *nebula.Handler // nil when it is not served
 	board     *signingBoard   // nil when Nebula is not served
 	key       [32]byte        // the deployment key
@@ -72,6 +79,7 @@ type house struct {
 
 	registry *prometheus.Registry
 	traffic  *traffic
+	tracing  *tracing // nil when nothing is traced
 	status   *status
 }
 
@@ -104,6 +112,9 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err := h.openBus(ctx); err != nil {
 		return err
 	}
+	if h.tracing, err = openTracing(ctx, h.set.Trace, h.log); err != nil {
+		return err
+	}
 	if h.submit, err = h.bus.NewSubmitter(bus.SubmitterConfig{}); err != nil {
 		return err
 	}
@@ -113,6 +124,9 @@ func (h *house) open(ctx context.Context) (err error) {
 			return err
 		}
 		h.furnishWriters()
+	}
+	if err := h.furnishNotary(); err != nil {
+		return err
 	}
 	if h.roles.venues {
 		if err := h.openVenues(ctx); err != nil {
@@ -218,7 +232,7 @@ func (h *house) furnishWriters() {
 	leases := &engine.Leases{Length: h.set.podLease(), Pods: h.bus.Pods, Submit: h.submit.Submit}
 	for p := range bus.Partition(h.layout.Partitions) {
 		w := newWriter(h.bus, p, engine.Config{Policies: h.set.policies(), Spread: h.spread, Leases: leases,
-			Alone: h.embedded != nil, Log: h.log, Metrics: metrics})
+			Alone: h.embedded != nil, Trace: h.tracing.writer(), Log: h.log, Metrics: metrics})
 		h.writers = append(h.writers, w)
 		h.snapshots = append(h.snapshots, engine.NewSnapshotter(engine.SnapshotterConfig{
 			Partition: p, Book: h.bus.Book(p), Snapshots: h.bus.Book(p), Writer: w,
@@ -231,19 +245,23 @@ func (h *house) furnishWriters() {
 
 // furnish makes the views and the gate; they start nothing.
 func (h *house) furnish(kv jetstream.KeyValue, key [32]byte) {
-	h.sessions, h.resources = tokens.New(), resources.New()
+	h.sessions, h.resources, h.asked = tokens.New(), resources.New(), adapters.NewMetrics()
 	var books []projections.Book
 	for p := range bus.Partition(h.layout.Partitions) {
 		books = append(books, h.bus.Book(p))
 	}
-	h.follower = projections.NewFollower(projections.Config{
-		Books: books, Models: []projections.Model{h.sessions, h.resources}, Staleness: h.set.Staleness, Log: h.log})
+	follow := projections.Config{Books: books, Models: []projections.Model{h.sessions, h.resources}, Staleness: h.set.Staleness,
+		Trace: h.tracing.view(), Log: h.log}
+	if h.watch != nil {
+		follow.Models, follow.Trust = append(follow.Models, h.watch), h.watch.Err
+	}
+	h.follower = projections.NewFollower(follow)
 	h.directory = directory.New(kv, directory.Config{DeploymentKey: key}, h.log)
 	h.gate = adapters.NewGate(adapters.Config{
 		Submit: h.submit, Directory: h.directory, Sessions: h.sessions, Resources: h.resources, Follower: h.follower,
 		Policies: h.set.policies(), Partitions: h.layout.Partitions, DeploymentKey: key,
 		Announce: func(pod session.PodID) error { return h.bus.AnnouncePod(pod) },
-		Checks:   h.set.PasswordChecks, Queue: h.set.PasswordQueue, Log: h.log,
+		Checks:   h.set.PasswordChecks, Queue: h.set.PasswordQueue, Trace: h.tracing.gate(), Metrics: h.asked, Log: h.log,
 	})
 	h.status.follower, h.status.directory = h.follower, h.directory
 }
@@ -260,6 +278,7 @@ func (h *house) close() {
 	if h.submit != nil {
 		h.submit.Close()
 	}
+	h.tracing.close(h.log)
 	switch {
 	case h.embedded != nil:
 		h.embedded.Shutdown() // closes the connection first

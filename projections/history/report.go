@@ -69,8 +69,8 @@ func NewReport(title string, made time.Time) *Report {
 func (r *Report) Events() int   { return r.events }
 func (r *Report) Sessions() int { return len(r.order) + r.hidden }
 
-// Add takes an entry, in the order of Walk; user is how to show whose it is.
-func (r *Report) Add(e Entry, user string) {
+// Add takes an entry, in the order of Walk; user and what are how to show whose it is and what it says.
+func (r *Report) Add(e Entry, user, what string) {
 	at := e.Event.When()
 	r.events++
 	if r.first == 0 {
@@ -78,7 +78,7 @@ func (r *Report) Add(e Entry, user string) {
 	}
 	r.last = max(r.last, at)
 	if len(r.rows) < reportRows {
-		row := reportRow{At: at.Time().In(time.Local).Format("2006-01-02 15:04:05.000"), Type: string(e.Event.Type()), User: user, Venue: e.Venue.String(), What: Detail(e)}
+		row := reportRow{At: at.Time().In(time.Local).Format("2006-01-02 15:04:05.000"), Type: string(e.Event.Type()), User: user, Venue: e.Venue.String(), What: what}
 		if e.Session != (session.SessionID{}) {
 			row.Session = e.Session.String()
 		}

@@ -81,7 +81,8 @@ func TestReportIsTextAlone(t *testing.T) {
 			&session.SessionsRevoked{Header: session.Header{At: at.At}, Client: text + "none", Count: 1},
 			&session.ResourceDefined{Header: at, Resource: session.Resource{Name: "R", Description: text}},
 		} {
-			r.Add(roll.Take(bus.Position{Page: uint64(i + 1)}, e), text)
+			entry := roll.Take(bus.Position{Page: uint64(i + 1)}, e)
+			r.Add(entry, text, Detail(entry))
 		}
 	}
 	var page bytes.Buffer
@@ -101,7 +102,8 @@ func TestReportIsTextAlone(t *testing.T) {
 func TestReportPicture(t *testing.T) {
 	r, roll := NewReport("everything", time.Unix(0, int64(base))), NewRoll()
 	add := func(at session.Instant, e session.Event) {
-		r.Add(roll.Take(bus.Position{Page: uint64(at + 1)}, e), "jane")
+		entry := roll.Take(bus.Position{Page: uint64(at + 1)}, e)
+		r.Add(entry, "jane", Detail(entry))
 	}
 	head := func(at session.Instant) session.Header { return session.Header{At: base + at, User: "jane"} }
 	start := func(at session.Instant, n byte, venue session.Venue) {
@@ -140,7 +142,7 @@ func TestReportIsBounded(t *testing.T) {
 	for n := range reportRows + 5 {
 		at := base + session.Instant(n)
 		r.Add(roll.Take(bus.Position{}, &session.SessionStarted{Header: session.Header{At: at, User: "u"}, Session: session.SessionID{byte(n), byte(n >> 8), 1},
-			Venue: session.Genesis, Until: at + 5}), "u")
+			Venue: session.Genesis, Until: at + 5}), "u", "")
 	}
 	var page bytes.Buffer
 	must(t, r.Write(&page))
