@@ -13,7 +13,7 @@
 //   - Until all pages are there and compared, the bus refuses to open the book. A restore that was cut short goes on when
 //     it is repeated; nothing is ever deleted.
 //   - A restored history says so itself: a BookRestored event stands after the last restored page.
-//   - Memory is bounded by the live sessions, and not by the history.
+//   - Memory is bounded by the live sessions and the names of what stands beside the book, and not by the history.
 //   - Nothing of what is copied is in an error or a log.
 package backup
 

@@ -63,6 +63,10 @@ var (
 	// ErrGap: pages are missing between two others. Stop and tell an operator.
 	ErrGap = errors.New("pages are missing from the book")
 
+	// ErrFeedBatch: the server's limit of messages in a batch is lower. Try again
+	// with half as many.
+	ErrFeedBatch = errors.New("the batch is too large for the server")
+
 	// ErrDamagedSnapshot: a snapshot is not as it was written, or was overwritten
 	// while it was read. It is of no use; the book has all that it had.
 	ErrDamagedSnapshot = errors.New("damaged snapshot")

@@ -47,7 +47,7 @@ var probes = []probe{
 	{name: "read the signing keys", subject: apiDirectGet + streamKeys},
 	{name: "read snapshots", subject: apiDirectGet + StreamSnapshots},
 	{name: "read checkpoints", subject: apiDirectGet + StreamCheckpoints},
-	{name: "read the feed", subject: apiConsumerNext + streamFeed + ".doctor"},
+	{name: "read the feed", subject: apiConsumerNext + StreamFeed + ".doctor"},
 	{name: "take commands", subject: apiConsumerNext + StreamCommands + ".doctor"},
 	{name: "remove commands", subject: apiStreamPurge + StreamCommands, data: purgesNothing},
 	{name: "create streams", subject: apiStreamCreate + "ROLLBOOK_DOCTOR"},

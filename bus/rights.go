@@ -14,13 +14,14 @@ const (
 	RoleOperator Role = "operator" // an operator's commands: the same with every command, and writes the directory
 	RoleAuditor  Role = "auditor"  // reads the books and what the notary has signed
 	RoleNotary   Role = "notary"   // reads the books, and is the only one to sign what is in them
+	RoleWebhooks Role = "webhooks" // reads the books, and keeps how far webhooks have come
 	RoleConsumer Role = "consumer" // reads the feed
 	RoleSystem   Role = "system"   // looks after the servers themselves; the program never uses it
 )
 
 // Roles are all roles, in the order in which a configuration lists them.
 func Roles() []Role {
-	return []Role{RoleOwner, RoleEngine, RoleService, RoleAdapter, RoleOperator, RoleAuditor, RoleNotary, RoleConsumer, RoleSystem}
+	return []Role{RoleOwner, RoleEngine, RoleService, RoleAdapter, RoleOperator, RoleAuditor, RoleNotary, RoleWebhooks, RoleConsumer, RoleSystem}
 }
 
 // The accounts. ROLLBOOK owns the streams; the others see of it what they import.
@@ -37,6 +38,7 @@ const (
 	accountOperators = "OPERATORS"
 	accountReaders   = "READERS"
 	accountNotaries  = "NOTARIES"
+	accountCouriers  = "COURIERS"
 	accountConsumers = "CONSUMERS"
 	accountSystem    = "SYS"
 )
@@ -53,6 +55,8 @@ func (r Role) account() string {
 		return accountReaders
 	case RoleNotary:
 		return accountNotaries
+	case RoleWebhooks:
+		return accountCouriers
 	case RoleConsumer:
 		return accountConsumers
 	case RoleSystem:
@@ -101,6 +105,7 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.write(partitions)
 	case RoleService:
 		r.write(partitions)
+		r.keepWebhooks()
 		r.readCheckpoints()
 		r.readDirectory()
 		r.showKeys()
@@ -119,9 +124,10 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.readSnapshots()
 		r.readCheckpoints()
 		r.readDirectory()
-		r.ask(subjectDirectory+">", apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys, apiStreamInfo+streamFeed)
-		r.readBucket(streamWebhooks) // for a backup, and to show them
-		r.ask(apiMessageGet + StreamCheckpoints)
+		r.readFeed()
+		r.ask(subjectDirectory+">", apiMessageDelete+streamDirectory, apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys)
+		r.ask(apiMessageGet + StreamCheckpoints) // for a backup
+		r.keepWebhooks()                         // the same, and to have them tried again
 		r.hear(subjectAllEngines, subjectAllPods)
 		r.askServers()
 	case RoleAuditor:
@@ -131,8 +137,12 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.readBooks(partitions)
 		r.readCheckpoints()
 		r.ask(subjectCheckpoint+"*", subjectCheckpoint+"*."+tokenLeaves)
+	case RoleWebhooks:
+		r.readBooks(partitions)
+		r.keepWebhooks()
 	case RoleConsumer:
 		r.readFeed()
+		r.takeFeed()
 	}
 	return r
 }
@@ -141,7 +151,7 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 // commands. It makes COMMANDS anew, which does not outlive a server that stands
 // alone, and no other stream.
 func (r *rights) write(partitions int) {
-	r.ask(subjectBookPrefix+"*", subjectAnnouncePrefix+"*", subjectSnapshots+">", subjectFeed+">", subjectAllEngines, subjectAllPods,
+	r.ask(subjectBookPrefix+"*", subjectAnnouncePrefix+"*", subjectSnapshots+">", subjectFeed+">", subjectFeedMarker+"*", subjectAllEngines, subjectAllPods,
 		subjectCommandPrefix+"*.*", inboxPrefix+">",
 		"$JS.API.INFO", apiStreamInfo+"*", apiStreamList, "$JS.API.STREAM.NAMES", apiStreamCreate+StreamCommands,
 		apiStreamPurge+StreamCommands, apiStreamPurge+StreamSnapshots,
@@ -152,7 +162,7 @@ func (r *rights) write(partitions int) {
 	for p := range Partition(partitions) {
 		r.askMany(apiDirectGet + BookStream(p))
 	}
-	r.askMany(apiDirectGet+StreamSnapshots, apiDirectGet+StreamSnapshots+".>", apiDirectGet+streamFeed, apiDirectGet+streamFeed+".>")
+	r.askMany(apiDirectGet+StreamSnapshots, apiDirectGet+StreamSnapshots+".>", apiDirectGet+StreamFeed, apiDirectGet+StreamFeed+".>")
 	r.hear(subjectAllLive, subjectAllAnnounce, subjectAllEngines, subjectAllPods)
 	r.askServers()
 }
@@ -196,17 +206,30 @@ func (r *rights) showKeys() {
 	r.ask(subjectKeys + ">")
 }
 
+func (r *rights) keepWebhooks() {
+	r.readBucket(streamWebhooks)
+	r.ask(subjectWebhooks + ">")
+}
+
 func (r *rights) readBucket(stream string) {
 	r.ask(apiStreamInfo+stream, apiMessageGet+stream)
 	r.askMany(apiDirectGet+stream, apiDirectGet+stream+".>")
 }
 
-// readFeed takes from consumers that the owner has made: whoever could make one
-// could have the feed published into a book.
+// readFeed reads by direct get, and asks the leader whether that was all. The
+// events' own subjects are not heard: a batch that comes to nothing passes over
+// them too.
 func (r *rights) readFeed() {
-	r.ask(apiStreamInfo+streamFeed, "$JS.API.CONSUMER.INFO."+streamFeed+".*", "$JS.ACK."+streamFeed+".>", "$JS.ACK.*.*."+streamFeed+".>")
-	r.askMany(apiDirectGet+streamFeed, apiDirectGet+streamFeed+".>", apiConsumerNext+streamFeed+".*")
-	r.hear(subjectFeed + ">")
+	r.ask(apiStreamInfo+StreamFeed, apiMessageGet+StreamFeed)
+	r.askMany(apiDirectGet+StreamFeed, apiDirectGet+StreamFeed+".>")
+	r.hear(subjectFeedBell + "*")
+}
+
+// takeFeed takes from consumers that the owner has made: whoever could make one
+// could have the feed published into a book.
+func (r *rights) takeFeed() {
+	r.ask("$JS.API.CONSUMER.INFO."+StreamFeed+".*", "$JS.ACK."+StreamFeed+".>", "$JS.ACK.*.*."+StreamFeed+".>")
+	r.askMany(apiConsumerNext + StreamFeed + ".*")
 }
 
 // askServers asks the servers how they are set up and how they fare.

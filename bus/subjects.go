@@ -25,6 +25,8 @@ const (
 	StreamSnapshots = "SNAPSHOTS"
 	// StreamCheckpoints is the stream of what the notary has signed.
 	StreamCheckpoints = "CHECKPOINTS"
+	// StreamFeed is the stream of the feed of all partitions.
+	StreamFeed = "EVENTS"
 
 	streamBookPrefix      = "BOOK_"
 	streamDirectory       = "KV_" + BucketDirectory
@@ -41,7 +43,6 @@ const (
 	subjectBellDirectory = "rollbook.live.directory."
 
 	// What other parts of the program put on the bus, and what rights.go knows of it.
-	streamFeed        = "EVENTS"
 	subjectSnapshots  = "rollbook.snapshot."
 	subjectCheckpoint = "rollbook.checkpoint."
 	tokenLeaves       = "leaves"
@@ -49,6 +50,11 @@ const (
 	subjectDirectory  = "$KV." + BucketDirectory + "."
 	subjectKeys       = "$KV." + BucketKeys + "."
 	subjectWebhooks   = "$KV." + BucketWebhooks + "."
+	subjectFeedMarker = "rollbook.feed."
+	subjectFeedBell   = "rollbook.live.feed."
+
+	// noUser stands in the feed's subjects for events that concern no single user.
+	noUser = "-"
 
 	subjectAllCommands = subjectCommandPrefix + "*.*"
 	subjectAllLive     = subjectLivePrefix + "*"
@@ -62,9 +68,11 @@ const (
 	apiStreamInfo     = "$JS.API.STREAM.INFO."
 	apiStreamPurge    = "$JS.API.STREAM.PURGE."
 	apiStreamCreate   = "$JS.API.STREAM.CREATE."
+	apiStreamUpdate   = "$JS.API.STREAM.UPDATE."
 	apiStreamList     = "$JS.API.STREAM.LIST"
 	apiDirectGet      = "$JS.API.DIRECT.GET."
 	apiMessageGet     = "$JS.API.STREAM.MSG.GET."
+	apiMessageDelete  = "$JS.API.STREAM.MSG.DELETE."
 	apiConsumerNext   = "$JS.API.CONSUMER.MSG.NEXT."
 	apiConsumerDelete = "$JS.API.CONSUMER.DELETE."
 	ackPrefix         = "$JS.ACK."
@@ -141,6 +149,19 @@ func partitionOfCheckpoint(subject string) (p Partition, leaves, ok bool) {
 	n, err := strconv.ParseUint(rest, 10, 16)
 	return Partition(n), leaves, ok && err == nil && n < MaxPartitions
 }
+
+// FeedSubject is where the feed has an event: the partition, the user and the
+// event's type are a token each.
+func FeedSubject(p Partition, user, event string) string {
+	return subjectFeed + p.String() + "." + userToken(user) + "." + event
+}
+
+// FeedMarkerSubject is where the feed says how far it has come with p.
+func FeedMarkerSubject(p Partition) string { return subjectFeedMarker + p.String() }
+
+// FeedBellSubject is where the server tells each marker once it is stored, and
+// with it the events before it: headers alone, Nats-Sequence among them.
+func FeedBellSubject(p Partition) string { return subjectFeedBell + p.String() }
 
 // EngineSubject is where a process with writers says that it is there.
 func EngineSubject(id EngineID) string { return subjectEnginePrefix + id.String() }

@@ -91,7 +91,8 @@ func (c *backupCommand) Run(ctx context.Context, app *cli) error {
 		return err
 	}
 	defer d.close()
-	bar := newBar(c.Quiet, "backup")
+	bar := newBar("backup")
+	bar.on = bar.on && !c.Quiet
 	var s backup.Summary
 	err = writeNew(c.File, func(to io.Writer) error {
 		sealed, err := sealTo(to, recipients)
@@ -101,7 +102,7 @@ func (c *backupCommand) Run(ctx context.Context, app *cli) error {
 		s, err = backup.Write(ctx, backup.WriteConfig{Bus: d.bus, Layout: d.layout, Program: thisBuild().Version, Now: time.Now(), Progress: bar.show}, sealed)
 		return errors.Join(err, sealed.Close())
 	}, d.log)
-	bar.clear()
+	bar.end()
 	if err != nil {
 		return err
 	}

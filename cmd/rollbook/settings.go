@@ -13,8 +13,9 @@ import (
 // serveSettings are what `serve`, `engine` and `adapters` can be told, so that one file serves them all.
 // Each says its default, its unit and what zero means.
 type serveSettings struct {
-	place   `embed:""`
-	keyFile `embed:""`
+	place          `embed:""`
+	keyFile        `embed:""`
+	notarySettings `embed:""`
 
 	Host      string `help:"The address that the listeners bind to, but for the bus (--bus-listen): a name or an IP address. Let other machines in only with TLS: --tls-cert, or a proxy that has it." default:"127.0.0.1" env:"ROLLBOOK_HOST"`
 	PortBase  uint16 `help:"The TCP port of operations; Genesis is 4 above it, TraderEvolution 5, advAuth 6, Zenith 7, Nebula 8. 0: each listener takes a free port." default:"9060" placeholder:"N" env:"ROLLBOOK_PORT_BASE"`
@@ -30,6 +31,7 @@ type serveSettings struct {
 	SnapshotEvents int           `help:"After how many events a snapshot of the folded state is written, or after as many as there are live sessions, if that is more. 0: 100000." default:"100000" placeholder:"N" env:"ROLLBOOK_SNAPSHOT_EVENTS"`
 	SnapshotPause  time.Duration `help:"The least time from one snapshot to the next. 0: 1m." default:"1m" placeholder:"TIME" env:"ROLLBOOK_SNAPSHOT_PAUSE"`
 	PodLease       time.Duration `help:"How long nothing may be heard of a process with venues before its clients' sessions end, those that end with their sockets. Make it longer than the venues' linger: clients need as long to come back. 0: 2m30s." default:"2m30s" placeholder:"TIME" env:"ROLLBOOK_POD_LEASE"`
+	Webhooks       string        `help:"The file with the endpoints that events are posted to: docs/webhooks.md. Empty: none." default:"" placeholder:"FILE" type:"path" env:"ROLLBOOK_WEBHOOKS"`
 	Drain          time.Duration `help:"How long requests in progress may take when the service stops. 0: they are cut off." default:"10s" placeholder:"TIME" env:"ROLLBOOK_DRAIN"`
 
 	Lockout lockoutSettings `embed:"" prefix:"lockout-"`
@@ -117,6 +119,8 @@ func (s *serveSettings) check(r roles) error {
 		return refuse("usage", "--password-checks, --password-queue, --staleness and --drain cannot be negative")
 	case s.SnapshotEvents < 0 || s.SnapshotPause < 0:
 		return refuse("usage", "--snapshot-events and --snapshot-pause cannot be negative")
+	case s.NotaryKeyFile == "" && r.notary:
+		return refuse("usage", "--notary-key-file is missing: rollbook audit key makes one")
 	case s.Bus != "" && s.DeploymentKeyFile == "" && r.venues:
 		return refuse("usage", "--bus needs --deployment-key-file: all pods share one key")
 	}

@@ -46,7 +46,7 @@ func newSeed() Seed {
 
 // Seal seals where a client was, for a command. Whoever it is about, one key is derived and one text of the same length
 // is sealed: for a decoy, and for a user from before there were seeds, with a seed of this process that is kept nowhere,
-// so that what is recorded of them opens for nobody. The agent and the name are cut to their bounds.
+// so that what is recorded of them opens for nobody. The agent and the name are within their bounds: the gate has cut them.
 func (d *Directory) Seal(user session.UserID, o session.Origin) []byte {
 	d.mu.RLock()
 	u, seed := d.view.users[user], d.stray
@@ -54,7 +54,6 @@ func (d *Directory) Seal(user session.UserID, o session.Origin) []byte {
 		seed = u.record.Seed
 	}
 	d.mu.RUnlock()
-	o.Agent, o.Name = cut(o.Agent, session.MaxAgent), cut(o.Name, session.MaxOriginName)
 	return sealOrigin(&d.cfg.DeploymentKey, seed, user, o)
 }
 
@@ -88,7 +87,7 @@ func originAEAD(deployment *[32]byte, seed Seed, user session.UserID) cipher.AEA
 }
 
 // Origins opens what the book holds sealed of where clients were, with the deployment key and the seeds that the
-// directory held when it was made. It is safe for concurrent use.
+// directory held when it was made. Nil opens nothing. It is safe for concurrent use.
 type Origins struct {
 	deployment [32]byte
 	seeds      map[session.UserID]Seed
@@ -110,6 +109,9 @@ func (s *Store) Origins(ctx context.Context, deployment [32]byte) (*Origins, err
 // no seed at the time, it is a decoy's, it was sealed under another deployment key, or it is damaged. Nobody can tell
 // these apart, which is the point.
 func (o *Origins) Open(user session.UserID, sealed []byte) (session.Origin, bool) {
+	if o == nil {
+		return session.Origin{}, false
+	}
 	seed := o.seeds[user]
 	if len(seed) == 0 || len(sealed) == 0 || sealed[0] != originForm {
 		return session.Origin{}, false
@@ -129,15 +131,4 @@ func (o *Origins) Open(user session.UserID, sealed []byte) (session.Origin, bool
 	}
 	origin, err := session.DecodeOrigin(plain[2 : 2+length])
 	return origin, err == nil
-}
-
-// cut shortens a text to at most n bytes, between characters.
-func cut(text string, n int) string {
-	if len(text) <= n {
-		return text
-	}
-	for n > 0 && text[n]&0xC0 == 0x80 {
-		n--
-	}
-	return text[:n]
 }

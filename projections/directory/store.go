@@ -271,13 +271,14 @@ func (s *Store) get(ctx context.Context, user session.UserID) (Record, uint64, e
 	return r, e.Revision(), nil
 }
 
-// each calls fn for what the bucket holds under the pattern at this moment, without what was deleted.
+// each calls fn for what the bucket holds under the pattern at this moment, without what was deleted or replaced.
 func (s *Store) each(ctx context.Context, pattern string, fn func(jetstream.KeyValueEntry)) error {
 	w, finish, err := watch(ctx, s.kv, pattern)
 	if err != nil {
 		return fmt.Errorf("read the directory: %w", err)
 	}
 	defer finish()
+	newest := map[string]jetstream.KeyValueEntry{} // for a moment there are two of a key, and after a crash for longer
 	for {
 		select {
 		case <-ctx.Done():
@@ -286,12 +287,16 @@ func (s *Store) each(ctx context.Context, pattern string, fn func(jetstream.KeyV
 			if !open {
 				return errors.New("read the directory: the watch ended")
 			}
-			if e == nil {
-				return nil
+			if e != nil {
+				newest[e.Key()] = e
+				continue
 			}
-			if e.Operation() == jetstream.KeyValuePut {
-				fn(e)
+			for _, e := range newest {
+				if e.Operation() == jetstream.KeyValuePut {
+					fn(e)
+				}
 			}
+			return nil
 		}
 	}
 }

@@ -27,7 +27,7 @@ type signedHistory struct {
 func newHistory(t *testing.T) signedHistory {
 	h := newHouse(t, 2)
 	n, stop := h.notary(h.config())
-	for round := range 7 {
+	for round := range 5 {
 		for i := range 4 {
 			h.page(bus.Partition(i%2), (round+3*i)%6)
 		}

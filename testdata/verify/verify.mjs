@@ -284,6 +284,7 @@ function readLines (text, key, part, parts) {
     const p = parts.get(line.partition)
     if (!p) return n
     if (!['base', 'page', 'leaves', 'checkpoint'].includes(line.type)) return n
+    if (line.data !== undefined && !strictBase64(line.data)) return n
     if (p.found) continue
     if (line.type === 'base') p.begin(line)
     else if (line.type === 'page') p.takePage(line)
