@@ -91,8 +91,7 @@ func (c *backupCommand) Run(ctx context.Context, app *cli) error {
 		return err
 	}
 	defer d.close()
-	bar := newBar("backup")
-	bar.on = bar.on && !c.Quiet
+	bar := newBar(c.Quiet, "backup")
 	var s backup.Summary
 	err = writeNew(c.File, func(to io.Writer) error {
 		sealed, err := sealTo(to, recipients)
@@ -102,7 +101,7 @@ func (c *backupCommand) Run(ctx context.Context, app *cli) error {
 		s, err = backup.Write(ctx, backup.WriteConfig{Bus: d.bus, Layout: d.layout, Program: thisBuild().Version, Now: time.Now(), Progress: bar.show}, sealed)
 		return errors.Join(err, sealed.Close())
 	}, d.log)
-	bar.end()
+	bar.clear()
 	if err != nil {
 		return err
 	}

@@ -148,11 +148,10 @@ func (c *restoreCommand) restore(ctx context.Context, app *cli, s backup.Summary
 		return done, err
 	}
 	defer file.Close()
-	bar := newBar("restore")
-	bar.on = bar.on && !c.Quiet
+	bar := newBar(c.Quiet, "restore")
 	done, err = backup.Restore(ctx, backup.RestoreConfig{Bus: d.bus, Summary: s, Replicas: replicas,
 		KeepSessions: c.KeepSessions, Now: time.Now, Progress: bar.show}, from)
-	bar.end()
+	bar.clear()
 	switch {
 	case errors.Is(err, bus.ErrExists):
 		return done, refuse("exists", "there is something already, and a restore takes an empty place: %w", err)
