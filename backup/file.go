@@ -58,31 +58,27 @@ var (
 
 // Head is what a backup says of itself.
 type Head struct {
-	_msgpack   struct{} `msgpack:",as_array"`
-	Made       int64    // when it was begun, unix ns, by the clock of the machine that made it
-	Program    string   // the version that made it
+	Made       int64  // when it was begun, unix ns, by the clock of the machine that made it
+	Program    string // the version that made it
 	Partitions int
 	Replicas   int
 }
 
 // cut says where each book ended when it was asked.
 type cut struct {
-	_msgpack struct{} `msgpack:",as_array"`
-	Ends     []uint64
+	Ends []uint64
 }
 
 // beside is one message of a stream beside the book.
 type beside struct {
-	_msgpack struct{} `msgpack:",as_array"`
-	Stream   string
-	Subject  string
-	Header   map[string][]string
-	Data     []byte
+	Stream  string
+	Subject string
+	Header  map[string][]string
+	Data    []byte
 }
 
 // page is one stored page.
 type page struct {
-	_msgpack  struct{} `msgpack:",as_array"`
 	Partition uint16
 	Seq       uint64
 	Stored    int64 // unix ns, the server's clock
@@ -91,17 +87,15 @@ type page struct {
 
 // Part is what a backup holds of one partition.
 type Part struct {
-	_msgpack struct{} `msgpack:",as_array"`
-	Pages    uint64   // sequences 1 to Pages
-	Events   uint64
-	Root     [32]byte // of the pages: RFC 6962, the stored bytes of each page one leaf
+	Pages  uint64 // sequences 1 to Pages
+	Events uint64
+	Root   [32]byte // of the pages: RFC 6962, the stored bytes of each page one leaf
 }
 
 // end closes the frames.
 type end struct {
-	_msgpack struct{} `msgpack:",as_array"`
-	Parts    []Part
-	Beside   uint64
+	Parts  []Part
+	Beside uint64
 }
 
 // fileWriter writes frames and hashes what it writes. The first error stays.
@@ -125,10 +119,13 @@ func (w *fileWriter) bytes(data []byte) {
 }
 
 func (w *fileWriter) frame(kind byte, body any) error {
-	data, err := msgpack.Marshal(body)
-	if err != nil {
+	var buf bytes.Buffer
+	enc := msgpack.NewEncoder(&buf)
+	enc.UseArrayEncodedStructs(true)
+	if err := enc.Encode(body); err != nil {
 		return fmt.Errorf("write a backup: %w", err)
 	}
+	data := buf.Bytes()
 	if len(data) > maxBody {
 		return fmt.Errorf("write a backup: a frame of %d bytes is too large", len(data))
 	}

@@ -87,7 +87,9 @@ func TestWebhooksUnderTheirCredential(t *testing.T) {
 	}
 	startHouse(t, dir, url, "webhooks", onlyWebhooks, "--webhooks", hooksFile(t, server.URL, `from = "beginning"`))
 	live(t, dir, url, startPod(t, dir, url, "adapter"))
-	until("the delivery", func() bool { return count("UserDisabled") == 1 && count("SessionStarted") == 1 && count("SessionEnded") == 1 })
+	until("the delivery", func() bool {
+		return count("UserDisabled") == 1 && count("SessionStarted") == 1 && count("SessionEnded") == 1
+	})
 
 	operator := []string{"--bus", url, "--creds", filepath.Join(dir, "operator.nk")}
 	var busy int // the partition of the only user

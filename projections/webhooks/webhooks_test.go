@@ -259,13 +259,13 @@ func TestFilter(t *testing.T) {
 	s.write(0, started("ann", 0), other, &session.UserDisabled{Header: session.Header{At: 1, User: "ann"}})
 	s.write(0, &session.SessionEnded{Header: session.Header{At: 1, User: "ann"}})
 	run(t, s.quick(e))
-	got := r.awaits(t, 2)
+	r.awaits(t, 2)
 	until(t, func() bool {
 		standings, _, err := webhooks.Look(t.Context(), s.kv)
 		ok(t, err)
 		return len(standings) == 1 && standings[0].Page == 2
 	})
-	if got = r.got(t); len(got) != 2 || got[0].Position != "0/1.1" || got[1].Type != "SessionEnded" {
+	if got := r.got(t); len(got) != 2 || got[0].Position != "0/1.1" || got[1].Type != "SessionEnded" {
 		t.Errorf("taken were %+v", got)
 	}
 }
