@@ -8,7 +8,7 @@
 // Invariants:
 //   - A file is whole or refused: its last bytes are a hash of all before them, and nothing is restored before they were
 //     read and compared. Nothing but that is proved: whoever can write the file can write another hash.
-//   - Pages are copied byte for byte under the same sequence numbers; a root over them is computed when the backup is
+//   - Pages are copied byte for byte under the same sequence numbers; the root that the notary signs is computed when the backup is
 //     made, when the file is read, and from the restored book.
 //   - Until all pages are there and compared, the bus refuses to open the book. A restore that was cut short goes on when
 //     it is repeated; nothing is ever deleted.
@@ -89,7 +89,7 @@ type page struct {
 type Part struct {
 	Pages  uint64 // sequences 1 to Pages
 	Events uint64
-	Root   [32]byte // of the pages: RFC 6962, the stored bytes of each page one leaf
+	Root   [32]byte // of the Merkle tree over the pages and their events that the notary signs: docs/audit.md
 }
 
 // end closes the frames.

@@ -172,7 +172,7 @@ func (r *restorer) settle(ctx context.Context, p bus.Partition) error {
 	if err != nil {
 		return err
 	}
-	back := &readBack{part: part, state: session.NewState(session.Policies{})} // policies shape new events, and Retire has none
+	back := &readBack{p: p, part: part, state: session.NewState(session.Policies{})} // policies shape new events, and Retire has none
 	err = book.Read(ctx, 0, end, func(stored bus.StoredPage) error {
 		if stored.Seq <= part.Pages {
 			r.progress()
@@ -182,7 +182,7 @@ func (r *restorer) settle(ctx context.Context, p bus.Partition) error {
 	if err != nil {
 		return fmt.Errorf("read partition %s back: %w", p, err)
 	}
-	if back.tree.size != part.Pages || back.tree.root() != part.Root {
+	if back.tree.pages != part.Pages || back.tree.root() != part.Root {
 		return fmt.Errorf("read partition %s back: %w: its pages are not the backup's", p, ErrOtherRestore)
 	}
 	return r.sign(ctx, p, end, back)
@@ -190,8 +190,9 @@ func (r *restorer) settle(ctx context.Context, p bus.Partition) error {
 
 // readBack folds a restored book.
 type readBack struct {
+	p      bus.Partition
 	part   Part
-	tree   edge // of the restored pages
+	tree   tree // of the restored pages
 	state  *session.State
 	last   bus.Page
 	marked bool // a BookRestored of this backup stands after the restored pages
@@ -203,7 +204,7 @@ func (b *readBack) take(stored bus.StoredPage) error {
 		return fmt.Errorf("page %d: %w", stored.Seq, err)
 	}
 	if stored.Seq <= b.part.Pages {
-		b.tree.add(stored.Data)
+		b.tree.add(b.p, stored.Seq, b.last.Events, stored.Data)
 	}
 	for i, data := range b.last.Events {
 		e, err := session.DecodeEvent(data)
