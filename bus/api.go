@@ -32,6 +32,7 @@ const (
 	codeWrongLastSequence = 10071
 	codeStreamStoreFailed = 10077
 	codeSequenceInFlight  = 10164
+	codeBatchTooLarge     = 10199
 )
 
 // Status codes of messages that carry no payload (ADR-13, ADR-31).

@@ -27,6 +27,7 @@ type bucket struct {
 	bus    *Bus
 	stream string
 	prefix string // of the subjects that keys stand in
+	erases bool   // what is replaced or deleted is overwritten on the disk: bucketerase.go
 	bell   string // the subject below which the server names each change; "" when it does not
 }
 
@@ -38,13 +39,19 @@ func (b *Bus) bucket(ctx context.Context, name, bell string) (*bucket, error) {
 	return &bucket{KeyValue: kv, bus: b, stream: "KV_" + name, prefix: "$KV." + name + ".", bell: bell}, nil
 }
 
+// name is the bucket's name, or the stream's when it is none.
+func (k *bucket) name() string { return strings.TrimPrefix(k.stream, "KV_") }
+
 // PurgeDeletes removes the markers of all deleted keys, whatever their age: the
 // options can not be read outside the library. A key that is written meanwhile
-// keeps its value.
+// keeps its value. A bucket that erases has the markers overwritten, because their
+// keys may say something, and whatever a crash has left behind newer revisions.
 func (k *bucket) PurgeDeletes(ctx context.Context, _ ...jetstream.KVPurgeOpt) error {
 	var markers []entry
+	newest := map[string]uint64{}
 	if err := k.all(ctx, jetstream.AllKeys, func(e entry) {
-		if e.op != jetstream.KeyValuePut {
+		newest[e.key] = e.revision
+		if e.op != jetstream.KeyValuePut || k.erases {
 			markers = append(markers, e)
 		}
 	}); err != nil {
@@ -54,7 +61,15 @@ func (k *bucket) PurgeDeletes(ctx context.Context, _ ...jetstream.KVPurgeOpt) er
 	if err != nil {
 		return err
 	}
-	for _, e := range markers {
+	for _, e := range markers { // in the order of their revisions: no marker goes before what it covers
+		if k.erases {
+			if e.op != jetstream.KeyValuePut || e.revision < newest[e.key] {
+				if err := k.erase(ctx, e.revision); err != nil {
+					return fmt.Errorf("erase markers in the bucket %s: %w", k.Bucket(), err)
+				}
+			}
+			continue
+		}
 		if err := s.Purge(ctx, jetstream.WithPurgeSubject(k.prefix+e.key), jetstream.WithPurgeSequence(e.revision+1)); err != nil {
 			return err
 		}
@@ -93,6 +108,7 @@ type entry struct {
 	created  time.Time
 	delta    uint64
 	op       jetstream.KeyValueOp
+	header   nats.Header // as the server sent it
 }
 
 func (e entry) Bucket() string                  { return e.bucket }
@@ -141,7 +157,7 @@ func (r *bucketReader) through(ctx context.Context, atLeast uint64, fn func(entr
 			var gone bool
 			if gone, err = r.nothingNext(ctx); gone {
 				r.last = atLeast
-				return fn(entry{bucket: r.bucket.Bucket(), revision: atLeast, op: jetstream.KeyValuePurge})
+				return fn(entry{bucket: r.bucket.name(), revision: atLeast, op: jetstream.KeyValuePurge})
 			}
 		}
 		if errors.Is(err, ErrNotPermitted) {
@@ -149,7 +165,7 @@ func (r *bucketReader) through(ctx context.Context, atLeast uint64, fn func(entr
 		}
 		if err != nil && !failed {
 			failed = true
-			r.bucket.bus.log.Warn("a bucket can not be read, trying on", "bucket", r.bucket.Bucket(), "after", r.last)
+			r.bucket.bus.log.Warn("a bucket can not be read, trying on", "bucket", r.bucket.name(), "after", r.last)
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return err
@@ -209,7 +225,7 @@ func (k *bucket) entry(m *nats.Msg) (entry, error) {
 		return entry{}, fmt.Errorf("read %s: an entry without its key, sequence or time", k.stream)
 	}
 	pending, _ := headerUint(m, headerNumPending)
-	e := entry{bucket: k.Bucket(), key: key, value: m.Data, revision: seq, created: at, delta: pending, op: jetstream.KeyValuePut}
+	e := entry{bucket: k.name(), key: key, header: m.Header, value: m.Data, revision: seq, created: at, delta: pending, op: jetstream.KeyValuePut}
 	switch headerOf(m, headerKVOperation) {
 	case "DEL":
 		e.op = jetstream.KeyValueDelete

@@ -26,6 +26,9 @@ var (
 	// ErrUnfinished: a Create was cut short. Nothing is written yet: Create with
 	// the layout that Open gives beside this error completes it.
 	ErrUnfinished = errors.New("the book was not created to the end")
+	// ErrRestoring: a restore was cut short, or is under way. Part of the pages may
+	// be missing: repeat the restore, with the same backup, to its end.
+	ErrRestoring = errors.New("the book is being restored from a backup, or that was cut short")
 	// ErrNoCommands: all is there but COMMANDS, which does not outlive a server that
 	// stands alone. The next writer to start makes it.
 	ErrNoCommands = errors.New("the command stream is missing: the next writer to start makes it")
@@ -59,6 +62,10 @@ var (
 	ErrNotStored = errors.New("the page was refused")
 	// ErrGap: pages are missing between two others. Stop and tell an operator.
 	ErrGap = errors.New("pages are missing from the book")
+
+	// ErrFeedBatch: the server's limit of messages in a batch is lower. Try again
+	// with half as many.
+	ErrFeedBatch = errors.New("the batch is too large for the server")
 
 	// ErrDamagedSnapshot: a snapshot is not as it was written, or was overwritten
 	// while it was read. It is of no use; the book has all that it had.

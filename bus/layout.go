@@ -74,19 +74,8 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 	if err := b.checkEmpty(ctx); err != nil {
 		return fmt.Errorf("create the book: %w", err)
 	}
-	if err := b.createCommands(ctx, l); err != nil {
+	if err := b.createBeside(ctx, l); err != nil {
 		return fmt.Errorf("create the book: %w", err)
-	}
-	if _, err := b.js.CreateKeyValue(ctx, directoryConfig(l)); err != nil {
-		return fmt.Errorf("create the book: the directory: %w", err)
-	}
-	if err := b.createKeys(ctx, l); err != nil {
-		return fmt.Errorf("create the book: the keys: %w", err)
-	}
-	for _, cfg := range sideStreams(l) {
-		if _, err := b.js.CreateStream(ctx, cfg); err != nil {
-			return fmt.Errorf("create the book: %s: %w", cfg.Name, err)
-		}
 	}
 	for p := l.Partitions - 1; p >= 0; p-- {
 		cfg := bookConfig(l, Partition(p))
@@ -95,6 +84,26 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 		}
 	}
 	b.layout.Store(&l)
+	return nil
+}
+
+// createBeside makes all that a book needs beside it. What is there as it must be
+// stays as it is.
+func (b *Bus) createBeside(ctx context.Context, l Layout) error {
+	if err := b.createCommands(ctx, l); err != nil {
+		return err
+	}
+	if _, err := b.js.CreateStream(ctx, directoryConfig(l)); err != nil {
+		return fmt.Errorf("the directory: %w", err)
+	}
+	if err := b.createKeys(ctx, l); err != nil {
+		return fmt.Errorf("the keys: %w", err)
+	}
+	for _, cfg := range sideStreams(l) {
+		if _, err := b.js.CreateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("%s: %w", cfg.Name, err)
+		}
+	}
 	return nil
 }
 
@@ -158,7 +167,7 @@ func (b *Bus) open(ctx context.Context, mend bool) (Layout, error) {
 	if b.embedded && mend {
 		for _, cfg := range sideStreams(l) {
 			// The same configuration as what exists is no error and changes nothing.
-			if _, err := b.js.CreateStream(ctx, cfg); err != nil {
+			if _, err := b.js.CreateStream(ctx, cfg); err != nil && !boundElsewhere(cfg, err) {
 				b.log.Warn("a stream beside the book cannot be made, and what it is for is done without", "stream", cfg.Name, "error", err)
 			}
 		}
@@ -334,10 +343,10 @@ func commandsConfig(l Layout) jetstream.StreamConfig {
 	}
 }
 
-// sideStreams are the streams beside the book: what is in them follows from it,
-// and the truth is not lost with them.
+// sideStreams are the streams beside the book. The book's truth is not lost with
+// them; of what does not follow from it, see TruthsBeside.
 func sideStreams(l Layout) []jetstream.StreamConfig {
-	return []jetstream.StreamConfig{snapshotsConfig(l)}
+	return []jetstream.StreamConfig{snapshotsConfig(l), checkpointsConfig(l), feedConfig(l), webhooksConfig(l)}
 }
 
 // snapshotsConfig is the stream of snapshots: of every subject the newest message.
@@ -356,16 +365,33 @@ func snapshotsConfig(l Layout) jetstream.StreamConfig {
 	}
 }
 
-func directoryConfig(l Layout) jetstream.KeyValueConfig {
-	return jetstream.KeyValueConfig{
-		Bucket:      BucketDirectory,
-		Description: "Rollbook: users and credential verifiers",
-		History:     1,
-		Storage:     jetstream.FileStorage,
-		Replicas:    l.Replicas,
-		RePublish:   bellOfDirectory(),
+// directoryConfig is the stream beneath the bucket, as the client library would
+// make it, but that its messages can be erased, and that two revisions of a key
+// are kept for the moment until the older one is: bucketerase.go.
+func directoryConfig(l Layout) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              streamDirectory,
+		Description:       "Rollbook: users and credential verifiers",
+		Subjects:          []string{subjectDirectory + ">"},
+		Storage:           jetstream.FileStorage,
+		Discard:           jetstream.DiscardNew,
+		MaxMsgs:           -1,
+		MaxBytes:          -1,
+		MaxMsgSize:        -1,
+		MaxConsumers:      -1,
+		MaxMsgsPerSubject: 2,
+		Duplicates:        2 * time.Minute,
+		Replicas:          l.Replicas,
+		AllowRollup:       true,
+		AllowDirect:       true,
+		RePublish:         bellOfDirectory(),
 	}
 }
+
+// erasing reports whether a stream can have messages erased as bucketerase.go
+// does it. One that was made before that can not, and never will: the server
+// does not take a deny of deletion back.
+func erasing(cfg jetstream.StreamConfig) bool { return cfg.MaxMsgsPerSubject == 2 && !cfg.DenyDelete }
 
 // bellOfDirectory has the server name each change of the directory, without its
 // value, so that whoever reads it looks at once.

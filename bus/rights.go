@@ -7,19 +7,20 @@ type Role string
 
 // The roles. What each may is in rightsOf; what each may not is all the rest.
 const (
-	RoleOwner    Role = "owner"    // makes and changes the streams: `init`, and nothing day to day
+	RoleOwner    Role = "owner"    // makes and changes the streams, and fills new ones: `init` and `restore`, and nothing day to day
 	RoleEngine   Role = "engine"   // writes the books, takes the commands, stores snapshots and the feed
 	RoleService  Role = "service"  // engine and adapters in one process: `serve` on a bus elsewhere
 	RoleAdapter  Role = "adapter"  // a pod: asks for what clients may ask, reads the books and the directory
 	RoleOperator Role = "operator" // an operator's commands: the same with every command, and writes the directory
-	RoleAuditor  Role = "auditor"  // reads the books
+	RoleAuditor  Role = "auditor"  // reads the books and what the notary has signed
+	RoleNotary   Role = "notary"   // reads the books, and is the only one to sign what is in them
 	RoleConsumer Role = "consumer" // reads the feed
 	RoleSystem   Role = "system"   // looks after the servers themselves; the program never uses it
 )
 
 // Roles are all roles, in the order in which a configuration lists them.
 func Roles() []Role {
-	return []Role{RoleOwner, RoleEngine, RoleService, RoleAdapter, RoleOperator, RoleAuditor, RoleConsumer, RoleSystem}
+	return []Role{RoleOwner, RoleEngine, RoleService, RoleAdapter, RoleOperator, RoleAuditor, RoleNotary, RoleConsumer, RoleSystem}
 }
 
 // The accounts. ROLLBOOK owns the streams; the others see of it what they import.
@@ -35,6 +36,7 @@ const (
 	accountPods      = "PODS"
 	accountOperators = "OPERATORS"
 	accountReaders   = "READERS"
+	accountNotaries  = "NOTARIES"
 	accountConsumers = "CONSUMERS"
 	accountSystem    = "SYS"
 )
@@ -49,6 +51,8 @@ func (r Role) account() string {
 		return accountOperators
 	case RoleAuditor:
 		return accountReaders
+	case RoleNotary:
+		return accountNotaries
 	case RoleConsumer:
 		return accountConsumers
 	case RoleSystem:
@@ -91,18 +95,20 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 	var r rights
 	switch role {
 	case RoleOwner:
-		r.ask("$JS.API.>")
+		r.ask("$JS.API.>", subjectBookPrefix+"*", subjectDirectory+">", subjectWebhooks+">", subjectCheckpoint+">")
 		r.askServers()
 	case RoleEngine:
 		r.write(partitions)
 	case RoleService:
 		r.write(partitions)
+		r.readCheckpoints()
 		r.readDirectory()
 		r.showKeys()
 	case RoleAdapter:
 		r.command(podVerbs)
 		r.readBooks(partitions)
 		r.readSnapshots()
+		r.readCheckpoints()
 		r.readDirectory()
 		r.showKeys()
 		r.ask(subjectAllPods)
@@ -111,14 +117,24 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.command(nil)
 		r.readBooks(partitions)
 		r.readSnapshots()
+		r.readCheckpoints()
 		r.readDirectory()
-		r.ask(subjectDirectory+">", apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys, apiStreamInfo+streamFeed)
+		r.readFeed()
+		r.ask(subjectDirectory+">", apiMessageDelete+streamDirectory, apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys)
+		r.readBucket(streamWebhooks) // for a backup, and to show them
+		r.ask(apiMessageGet + StreamCheckpoints)
 		r.hear(subjectAllEngines, subjectAllPods)
 		r.askServers()
 	case RoleAuditor:
 		r.readBooks(partitions)
+		r.readCheckpoints()
+	case RoleNotary:
+		r.readBooks(partitions)
+		r.readCheckpoints()
+		r.ask(subjectCheckpoint+"*", subjectCheckpoint+"*."+tokenLeaves)
 	case RoleConsumer:
 		r.readFeed()
+		r.takeFeed()
 	}
 	return r
 }
@@ -127,7 +143,7 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 // commands. It makes COMMANDS anew, which does not outlive a server that stands
 // alone, and no other stream.
 func (r *rights) write(partitions int) {
-	r.ask(subjectBookPrefix+"*", subjectAnnouncePrefix+"*", subjectSnapshots+">", subjectFeed+">", subjectAllEngines, subjectAllPods,
+	r.ask(subjectBookPrefix+"*", subjectAnnouncePrefix+"*", subjectSnapshots+">", subjectFeed+">", subjectFeedMarker+"*", subjectAllEngines, subjectAllPods,
 		subjectCommandPrefix+"*.*", inboxPrefix+">",
 		"$JS.API.INFO", apiStreamInfo+"*", apiStreamList, "$JS.API.STREAM.NAMES", apiStreamCreate+StreamCommands,
 		apiStreamPurge+StreamCommands, apiStreamPurge+StreamSnapshots,
@@ -138,7 +154,7 @@ func (r *rights) write(partitions int) {
 	for p := range Partition(partitions) {
 		r.askMany(apiDirectGet + BookStream(p))
 	}
-	r.askMany(apiDirectGet+StreamSnapshots, apiDirectGet+StreamSnapshots+".>", apiDirectGet+streamFeed, apiDirectGet+streamFeed+".>")
+	r.askMany(apiDirectGet+StreamSnapshots, apiDirectGet+StreamSnapshots+".>", apiDirectGet+StreamFeed, apiDirectGet+StreamFeed+".>")
 	r.hear(subjectAllLive, subjectAllAnnounce, subjectAllEngines, subjectAllPods)
 	r.askServers()
 }
@@ -167,6 +183,11 @@ func (r *rights) readSnapshots() {
 	r.askMany(apiDirectGet+StreamSnapshots, apiDirectGet+StreamSnapshots+".>")
 }
 
+func (r *rights) readCheckpoints() {
+	r.ask(apiStreamInfo + StreamCheckpoints)
+	r.askMany(apiDirectGet + StreamCheckpoints)
+}
+
 func (r *rights) readDirectory() {
 	r.readBucket(streamDirectory)
 	r.hear(subjectBellDirectory + ">")
@@ -182,12 +203,20 @@ func (r *rights) readBucket(stream string) {
 	r.askMany(apiDirectGet+stream, apiDirectGet+stream+".>")
 }
 
-// readFeed takes from consumers that the owner has made: whoever could make one
-// could have the feed published into a book.
+// readFeed reads by direct get, and asks the leader whether that was all. The
+// events' own subjects are not heard: a batch that comes to nothing passes over
+// them too.
 func (r *rights) readFeed() {
-	r.ask(apiStreamInfo+streamFeed, "$JS.API.CONSUMER.INFO."+streamFeed+".*", "$JS.ACK."+streamFeed+".>", "$JS.ACK.*.*."+streamFeed+".>")
-	r.askMany(apiDirectGet+streamFeed, apiDirectGet+streamFeed+".>", apiConsumerNext+streamFeed+".*")
-	r.hear(subjectFeed + ">")
+	r.ask(apiStreamInfo+StreamFeed, apiMessageGet+StreamFeed)
+	r.askMany(apiDirectGet+StreamFeed, apiDirectGet+StreamFeed+".>")
+	r.hear(subjectFeedBell + "*")
+}
+
+// takeFeed takes from consumers that the owner has made: whoever could make one
+// could have the feed published into a book.
+func (r *rights) takeFeed() {
+	r.ask("$JS.API.CONSUMER.INFO."+StreamFeed+".*", "$JS.ACK."+StreamFeed+".>", "$JS.ACK.*.*."+StreamFeed+".>")
+	r.askMany(apiConsumerNext + StreamFeed + ".*")
 }
 
 // askServers asks the servers how they are set up and how they fare.

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"hash/fnv"
 	"strconv"
+	"strings"
 )
 
 // Every subject, stream and bucket name of the project is in this file, and
@@ -18,12 +19,19 @@ const (
 	BucketDirectory = "DIRECTORY"
 	// BucketKeys is the key-value bucket of the public halves of signing keys.
 	BucketKeys = "KEYS"
+	// BucketWebhooks is the key-value bucket of how far webhooks have come.
+	BucketWebhooks = "WEBHOOKS"
 	// StreamSnapshots is the stream of the snapshots of all partitions.
 	StreamSnapshots = "SNAPSHOTS"
+	// StreamCheckpoints is the stream of what the notary has signed.
+	StreamCheckpoints = "CHECKPOINTS"
+	// StreamFeed is the stream of the feed of all partitions.
+	StreamFeed = "EVENTS"
 
 	streamBookPrefix      = "BOOK_"
 	streamDirectory       = "KV_" + BucketDirectory
 	streamKeys            = "KV_" + BucketKeys
+	streamWebhooks        = "KV_" + BucketWebhooks
 	subjectCommandPrefix  = "rollbook.command."
 	subjectBookPrefix     = "rollbook.book."
 	subjectLivePrefix     = "rollbook.live.book."
@@ -35,11 +43,18 @@ const (
 	subjectBellDirectory = "rollbook.live.directory."
 
 	// What other parts of the program put on the bus, and what rights.go knows of it.
-	streamFeed       = "EVENTS"
-	subjectSnapshots = "rollbook.snapshot."
-	subjectFeed      = "rollbook.event."
-	subjectDirectory = "$KV." + BucketDirectory + "."
-	subjectKeys      = "$KV." + BucketKeys + "."
+	subjectSnapshots  = "rollbook.snapshot."
+	subjectCheckpoint = "rollbook.checkpoint."
+	tokenLeaves       = "leaves"
+	subjectFeed       = "rollbook.event."
+	subjectDirectory  = "$KV." + BucketDirectory + "."
+	subjectKeys       = "$KV." + BucketKeys + "."
+	subjectWebhooks   = "$KV." + BucketWebhooks + "."
+	subjectFeedMarker = "rollbook.feed."
+	subjectFeedBell   = "rollbook.live.feed."
+
+	// noUser stands in the feed's subjects for events that concern no single user.
+	noUser = "-"
 
 	subjectAllCommands = subjectCommandPrefix + "*.*"
 	subjectAllLive     = subjectLivePrefix + "*"
@@ -53,9 +68,11 @@ const (
 	apiStreamInfo     = "$JS.API.STREAM.INFO."
 	apiStreamPurge    = "$JS.API.STREAM.PURGE."
 	apiStreamCreate   = "$JS.API.STREAM.CREATE."
+	apiStreamUpdate   = "$JS.API.STREAM.UPDATE."
 	apiStreamList     = "$JS.API.STREAM.LIST"
 	apiDirectGet      = "$JS.API.DIRECT.GET."
 	apiMessageGet     = "$JS.API.STREAM.MSG.GET."
+	apiMessageDelete  = "$JS.API.STREAM.MSG.DELETE."
 	apiConsumerNext   = "$JS.API.CONSUMER.MSG.NEXT."
 	apiConsumerDelete = "$JS.API.CONSUMER.DELETE."
 	ackPrefix         = "$JS.ACK."
@@ -118,6 +135,33 @@ func SnapshotSubject(p Partition) string { return subjectSnapshots + p.String() 
 func SnapshotChunkSubject(p Partition, slot, n int) string {
 	return SnapshotSubject(p) + "." + strconv.Itoa(slot) + "." + strconv.Itoa(n)
 }
+
+// CheckpointSubject is where the notary puts its checkpoints of p.
+func CheckpointSubject(p Partition) string { return subjectCheckpoint + p.String() }
+
+// LeavesSubject is where the notary puts the leaf hashes of the tree of p.
+func LeavesSubject(p Partition) string { return CheckpointSubject(p) + "." + tokenLeaves }
+
+// partitionOfCheckpoint reads both of them.
+func partitionOfCheckpoint(subject string) (p Partition, leaves, ok bool) {
+	rest, ok := strings.CutPrefix(subject, subjectCheckpoint)
+	rest, leaves = strings.CutSuffix(rest, "."+tokenLeaves)
+	n, err := strconv.ParseUint(rest, 10, 16)
+	return Partition(n), leaves, ok && err == nil && n < MaxPartitions
+}
+
+// FeedSubject is where the feed has an event: the partition, the user and the
+// event's type are a token each.
+func FeedSubject(p Partition, user, event string) string {
+	return subjectFeed + p.String() + "." + userToken(user) + "." + event
+}
+
+// FeedMarkerSubject is where the feed says how far it has come with p.
+func FeedMarkerSubject(p Partition) string { return subjectFeedMarker + p.String() }
+
+// FeedBellSubject is where the server tells each marker once it is stored, and
+// with it the events before it: headers alone, Nats-Sequence among them.
+func FeedBellSubject(p Partition) string { return subjectFeedBell + p.String() }
 
 // EngineSubject is where a process with writers says that it is there.
 func EngineSubject(id EngineID) string { return subjectEnginePrefix + id.String() }

@@ -34,6 +34,8 @@ type Page struct {
 	Seq       uint64
 	Time      session.Instant // of the book's clock
 	Events    []session.Event
+	Raw       []byte   // the page as stored, not to be changed; nil in Restore
+	RawEvents [][]byte // the events as stored, slices of Raw
 }
 
 // Model is a read model. Apply folds one page; it is called from one goroutine a partition, and an error stops the
@@ -70,6 +72,8 @@ type Config struct {
 	Staleness time.Duration
 	// Now is the clock for staleness and age. Nil: time.Now.
 	Now func() time.Time
+	// Trust, unless nil, is asked by Fresh: its error is Fresh's, and says that the view, however new, is not to be trusted.
+	Trust func() error
 	// Trace notes pages in their traces. Nil: nothing is traced.
 	Trace Tracer
 	Log   *slog.Logger
@@ -161,7 +165,7 @@ func (f *Follower) fold(p *part, stored bus.StoredPage) error {
 		return fmt.Errorf("page %d: %w", stored.Seq, err)
 	}
 	page := Page{Partition: p.book.Partition(), Seq: stored.Seq, Time: session.Instant(raw.Time),
-		Events: make([]session.Event, len(raw.Events))}
+		Events: make([]session.Event, len(raw.Events)), Raw: stored.Data, RawEvents: raw.Events}
 	for i, data := range raw.Events {
 		if page.Events[i], err = session.DecodeEvent(data); err != nil {
 			return fmt.Errorf("event %d of page %d: %w", i, stored.Seq, err)
@@ -255,8 +259,13 @@ func (f *Follower) reachEnd(ctx context.Context) error {
 	return nil
 }
 
-// Fresh is [ErrStale] when something older than the staleness limit may be missing.
+// Fresh is [ErrStale] when something older than the staleness limit may be missing, or the error of Config.Trust.
 func (f *Follower) Fresh() error {
+	if f.cfg.Trust != nil {
+		if err := f.cfg.Trust(); err != nil {
+			return err
+		}
+	}
 	now := f.cfg.Now()
 	for _, p := range f.parts {
 		p.mu.Lock()

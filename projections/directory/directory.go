@@ -6,6 +6,7 @@
 //
 // Invariants:
 //   - Passwords are hashed with argon2id at a bounded cost; the verifier is the only thing kept, and prints as hidden.
+//   - What the book is to hold of where a user was is sealed here, under a key that goes when the record is erased.
 //   - A check of a name nobody has runs one hash like any other, against a dummy of the default cost, and names a decoy
 //     user of the same form as a real one.
 //   - A check judges by all that the bucket held when it began. When that cannot be had it is an error, not a mismatch.
@@ -36,7 +37,7 @@ var ErrNotReady = errors.New("the directory has not been read yet")
 
 // Config is what a directory needs. The deployment key is required.
 type Config struct {
-	// DeploymentKey derives decoy users; the same on all pods.
+	// DeploymentKey derives decoy users and seals origins; the same on all pods.
 	DeploymentKey [32]byte
 	// Parameters are the cost of a check of a name nobody has; the zero value: [DefaultParameters]. They should be those
 	// of the stored verifiers, or the time tells.
@@ -54,6 +55,8 @@ type Directory struct {
 	sealer sealer
 	// nobodys is a sealed key that is nobody's.
 	nobodys []byte
+	// stray is the seed for those who have none: see [Directory.Seal].
+	stray Seed
 
 	mu      sync.RWMutex
 	view    *view         // guarded by mu, with all in it
@@ -77,6 +80,7 @@ func New(kv jetstream.KeyValue, cfg Config, log *slog.Logger) *Directory {
 	return &Directory{
 		kv: kv, cfg: cfg, log: log, hash: argon2.IDKey, dummy: phc{cfg.Parameters, salt, hash}, ready: make(chan struct{}),
 		view: newView(), moved: make(chan struct{}), sealer: sealer, nobodys: sealer.seal("", session.NoVenue, hash[:16]),
+		stray: newSeed(),
 	}
 }
 
