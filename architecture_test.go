@@ -32,6 +32,7 @@ const importTable = `
     engine                  <- engine/session, bus
     projections             <- engine/session, bus
     projections/<name>      <- projections, engine/session, bus
+    projections/feed/subscribe <- engine/session
     adapters                <- engine/session, bus
     adapters/<protocol>     <- adapters, engine/session
     cmd/rollbook            <- anything

@@ -21,6 +21,7 @@ import (
 	"rollbook/engine/session"
 	"rollbook/projections"
 	"rollbook/projections/directory"
+	"rollbook/projections/feed"
 	"rollbook/projections/resources"
 	"rollbook/projections/tokens"
 )
@@ -55,6 +56,7 @@ type house struct {
 	writers   []*engine.Writer      // none in a process of adapters alone
 	snapshots []*engine.Snapshotter // one a writer
 	spread    *engine.Spread        // nil on an embedded bus
+	feed      *feed.Publisher       // of the partitions that the writers write; nil without them
 
 	// Nil in a process of writers alone.
 	submit    *bus.Submitter
@@ -157,7 +159,10 @@ func (h *house) openBus(ctx context.Context) (err error) {
 	if err != nil {
 		return h.set.noBook(err)
 	}
-	return h.set.agrees(h.layout)
+	if err = h.set.agrees(h.layout); err == nil && h.embedded != nil {
+		err = h.bus.SetFeedRetention(ctx, h.set.retention())
+	}
+	return err
 }
 
 func (h *house) startBus(ctx context.Context) error {
@@ -221,6 +226,7 @@ func (h *house) furnishWriters() {
 			Every: h.set.SnapshotEvents, Pause: h.set.SnapshotPause, Log: h.log, Metrics: metrics}))
 	}
 	h.status.writers = h.writers
+	h.furnishFeed()
 }
 
 // furnish makes the views and the gate; they start nothing.
