@@ -241,8 +241,8 @@ var (
 	// pure is what engine/session may import: nothing that reads a clock, chance, a file or a network. Of sync the codec
 	// may have Pool, whose buffers nobody can tell apart; locks have no place where there is one goroutine.
 	pure = []string{
-		"bytes", "cmp", "container/heap", "crypto/sha256", "crypto/subtle", "encoding/base64", "encoding/binary", "encoding/hex",
-		"errors", "fmt", "hash/crc32", "hash/fnv", "iter", "maps", "math", "math/bits", "reflect", "slices", "sort", "strconv", "strings",
+		"bytes", "cmp", "container/heap", "crypto/sha256", "crypto/subtle", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json",
+		"errors", "fmt", "hash/crc32", "hash/fnv", "iter", "maps", "math", "math/bits", "net/netip", "reflect", "slices", "sort", "strconv", "strings",
 		"sync", "time", "unicode", "unicode/utf8", "github.com/vmihailenco/msgpack/v5",
 	}
 	impure = regexp.MustCompile(`^(` +

@@ -5,13 +5,16 @@
 // projection has seen it (read your writes), and hands back what the adapter renders. A token that is only to be
 // checked never leaves the pod: it is hashed and looked up.
 //
+// Where a client is (client.go, and proxies.go behind proxies) comes with a login and a refresh, and is sealed by the gate.
+//
 // On the way to the gate the venues share what is the same for all of them, each piece a type of its own: the bounds of an
 // HTTP exchange (exchange.go) and of a JSON object (object.go, depth.go), who may call from a browser (origins.go), the
 // sockets of a pod (sockets.go) and the sessions that linger when they are gone (linger.go), what is counted (replies.go)
 // and what is logged while the book is away (outage.go). What a venue says, and where it differs, stays with the venue.
 //
 // Invariants:
-//   - Passwords and tokens stay here: a command carries a verdict and hashes.
+//   - Passwords and tokens stay here: a command carries a verdict and hashes. An address, an agent and a presented name
+//     leave it sealed.
 //   - A refusal ([Refused]) is the domain's answer; an error means "not known", and is never rendered as a refusal.
 //   - A token that this pod does not know is refused only after the pod has seen the book's end as of the question.
 //   - An unknown name costs what a wrong password costs: the same hash, the same command, the same wait on the disk.
@@ -63,6 +66,9 @@ type Directory interface {
 	// Key is the API key of a user, unsealed, and its generation; not ok when the user has none or may not use the venue.
 	// It takes as long for a decoy. The key stays in this pod.
 	Key(user session.UserID, venue session.Venue) (key []byte, generation uint64, ok bool)
+	// Seal seals where a client was, for what the book keeps of a user. It takes as long for a decoy, and gives as much:
+	// bytes that nobody can open.
+	Seal(user session.UserID, o session.Origin) []byte
 }
 
 // Sessions is this pod's view of the live sessions. Its methods answer from memory and are safe for concurrent use.

@@ -17,6 +17,8 @@ type Login struct {
 	Bound    bool   // the session ends with the connection
 	Scopes   []string
 	Form     TokenForm
+	// Origin is where the client is: [OriginOf] its request. The name in it is the gate's to set.
+	Origin session.Origin
 
 	// Judge, when set, says whose the login is and whether what was presented is right, in place of the check of Name and
 	// Password: an answer to a challenge, a token of another issuer. For a name nobody has it gives a decoy
@@ -78,6 +80,8 @@ func (g *Gate) open(ctx context.Context, r Login, credential session.Credential)
 		Credential: credential.Generation, Session: id, Access: session.HashToken(grant.Access),
 		Bound: r.Bound, Scopes: r.Scopes, Nonce: r.Nonce,
 	}
+	r.Origin.Name = r.Name
+	cmd.Origin = g.seal(credential.User, r.Origin)
 	if r.Bound {
 		cmd.Pod = g.cfg.Pod
 	}

@@ -28,6 +28,8 @@ type nobody struct{ adapters.Directory }
 
 func (nobody) Current(context.Context) error { return nil }
 
+func (nobody) Seal(session.UserID, session.Origin) []byte { return []byte("sealed") }
+
 // TestPodIsNamed: a bound login, and every use, names the pod that the client is on, and the pod says that it lives.
 func TestPodIsNamed(t *testing.T) {
 	commands, announced := make(taken, 8), make(chan session.PodID, 8)

@@ -12,6 +12,8 @@ type Refresh struct {
 	Token string // the refresh token
 	Name  string // when not empty: the session must be this user's
 	Form  TokenForm
+	// Origin is where the client is: [OriginOf] its request.
+	Origin session.Origin
 }
 
 // Refresh renews the session that the token belongs to.
@@ -35,6 +37,7 @@ func (g *Gate) Refresh(ctx context.Context, r Refresh) (Grant, Refused, error) {
 	reply, err := g.submit(ctx, s.User, &session.Refresh{
 		User: s.User, Venue: r.Venue, Session: s.ID, Presented: presented,
 		Handle: next.handle, Access: session.HashToken(next.access), Refresh: session.HashToken(next.refresh), Pod: g.cfg.Pod,
+		Origin: g.seal(s.User, r.Origin),
 	})
 	if err != nil {
 		return Grant{}, Refused{}, err

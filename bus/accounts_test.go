@@ -155,29 +155,31 @@ func (l *locked) hears(b *bus.Bus, pattern, subject string) bool {
 // those that it needs and those that it must not have.
 func TestEachRoleAndEachSubject(t *testing.T) {
 	l := startLocked(t)
-	const owner, engine, service, adapter, operator, auditor, consumer = bus.RoleOwner, bus.RoleEngine, bus.RoleService,
-		bus.RoleAdapter, bus.RoleOperator, bus.RoleAuditor, bus.RoleConsumer
-	roles := []bus.Role{owner, engine, service, adapter, operator, auditor, consumer, bus.RoleSystem}
+	const owner, engine, service, adapter, operator, auditor, notary, consumer = bus.RoleOwner, bus.RoleEngine, bus.RoleService,
+		bus.RoleAdapter, bus.RoleOperator, bus.RoleAuditor, bus.RoleNotary, bus.RoleConsumer
+	roles := []bus.Role{owner, engine, service, adapter, operator, auditor, notary, consumer, bus.RoleSystem}
 	is := func(roles ...bus.Role) []bus.Role { return roles }
-	readers := is(owner, engine, service, adapter, operator, auditor)
+	readers := is(owner, engine, service, adapter, operator, auditor, notary)
 
 	publishes := map[string][]bus.Role{
-		"rollbook.book.0":            is(engine, service),
-		"rollbook.command.0.login":   is(engine, service, adapter, operator),
-		"rollbook.command.1.disable": is(engine, service, operator),
-		"rollbook.writer.0":          is(engine, service),
-		"rollbook.snapshot.0.1.7":    is(engine, service),
-		"rollbook.event.0.u.ended":   is(engine, service),
-		"rollbook.feed.0":            is(engine, service),
-		"rollbook.live.feed.0":       nil,
-		"rollbook.engine.e1":         is(engine, service),
-		"rollbook.pod.p1":            is(engine, service, adapter),
-		"rollbook.live.book.0":       nil,
-		"rollbook.live.directory.x":  nil,
-		"rollbook.anything":          nil,
-		"$KV.DIRECTORY.user.x":       is(operator),
-		"$KV.KEYS.x":                 is(service, adapter),
-		"$KV.OTHER.x":                nil,
+		"rollbook.book.0":              is(engine, service),
+		"rollbook.command.0.login":     is(engine, service, adapter, operator),
+		"rollbook.command.1.disable":   is(engine, service, operator),
+		"rollbook.writer.0":            is(engine, service),
+		"rollbook.snapshot.0.1.7":      is(engine, service),
+		"rollbook.checkpoint.0":        is(notary),
+		"rollbook.checkpoint.0.leaves": is(notary),
+		"rollbook.event.0.u.ended":     is(engine, service),
+		"rollbook.engine.e1":           is(engine, service),
+		"rollbook.pod.p1":              is(engine, service, adapter),
+		"rollbook.live.book.0":         nil,
+		"rollbook.live.directory.x":    nil,
+		"rollbook.anything":            nil,
+		"$KV.DIRECTORY.user.x":         is(operator),
+		"$KV.KEYS.x":                   is(service, adapter),
+		"$KV.OTHER.x":                  nil,
+		"rollbook.feed.0":              is(engine, service),
+		"rollbook.live.feed.0":         nil,
 
 		"$JS.API.STREAM.CREATE.MORE":                is(owner),
 		"$JS.API.STREAM.CREATE.BOOK_2":              is(owner),
@@ -191,6 +193,7 @@ func TestEachRoleAndEachSubject(t *testing.T) {
 		"$JS.API.STREAM.PURGE.COMMANDS":             is(owner, engine, service),
 		"$JS.API.STREAM.PURGE.SNAPSHOTS":            is(owner, engine, service),
 		"$JS.API.STREAM.PURGE.KV_DIRECTORY":         is(owner, operator),
+		"$JS.API.STREAM.MSG.DELETE.KV_DIRECTORY":    is(owner, operator),
 		"$JS.API.STREAM.RESTORE.BOOK_0":             is(owner),
 		"$JS.API.STREAM.SNAPSHOT.KV_DIRECTORY":      is(owner),
 		"$JS.API.STREAM.LIST":                       is(owner, engine, service, operator),
@@ -204,6 +207,8 @@ func TestEachRoleAndEachSubject(t *testing.T) {
 		"$JS.API.DIRECT.GET.KV_DIRECTORY.$KV.D.u.x": is(owner, service, adapter, operator),
 		"$JS.API.DIRECT.GET.KV_KEYS":                is(owner, service, adapter),
 		"$JS.API.DIRECT.GET.SNAPSHOTS.x":            is(owner, engine, service, adapter, operator),
+		"$JS.API.DIRECT.GET.CHECKPOINTS":            is(owner, service, adapter, operator, auditor, notary),
+		"$JS.API.STREAM.PURGE.CHECKPOINTS":          is(owner),
 		"$JS.API.DIRECT.GET.EVENTS":                 is(owner, engine, service, operator, consumer),
 		"$JS.API.STREAM.MSG.GET.EVENTS":             is(owner, operator, consumer),
 
@@ -233,8 +238,9 @@ func TestEachRoleAndEachSubject(t *testing.T) {
 		"$KV.KEYS.x":                 nil,
 		"rollbook.snapshot.0":        nil,
 		"$JS.API.STREAM.INFO.BOOK_0": is(bus.RoleSystem), // the questions of all accounts are answered there
-		"rollbook.live.book.1":       is(engine, service, adapter, operator, auditor),
-		"rollbook.writer.1":          is(engine, service, adapter, operator, auditor),
+		"rollbook.checkpoint.0":      nil,
+		"rollbook.live.book.1":       is(engine, service, adapter, operator, auditor, notary),
+		"rollbook.writer.1":          is(engine, service, adapter, operator, auditor, notary),
 		"rollbook.live.directory.x":  is(service, adapter, operator),
 		"rollbook.engine.e1":         is(engine, service, adapter, operator),
 		"rollbook.pod.p1":            is(engine, service, operator),
@@ -286,7 +292,7 @@ func TestNobodyGetsABytePastTheFence(t *testing.T) {
 	l := startLocked(t)
 	engine := l.as(bus.RoleEngine)
 	end := appendPages(t, engine.Book(0), 0, 2)
-	for _, role := range []bus.Role{bus.RoleAdapter, bus.RoleOperator, bus.RoleAuditor, bus.RoleConsumer} {
+	for _, role := range []bus.Role{bus.RoleAdapter, bus.RoleOperator, bus.RoleAuditor, bus.RoleNotary, bus.RoleConsumer} {
 		b := l.as(role)
 		for _, ask := range []struct{ subject, data string }{
 			{"$JS.API.STREAM.INFO.BOOK_0", ""},

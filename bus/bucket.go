@@ -27,6 +27,7 @@ type bucket struct {
 	bus    *Bus
 	stream string
 	prefix string // of the subjects that keys stand in
+	erases bool   // what is replaced or deleted is overwritten on the disk: bucketerase.go
 	bell   string // the subject below which the server names each change; "" when it does not
 }
 
@@ -40,11 +41,14 @@ func (b *Bus) bucket(ctx context.Context, name, bell string) (*bucket, error) {
 
 // PurgeDeletes removes the markers of all deleted keys, whatever their age: the
 // options can not be read outside the library. A key that is written meanwhile
-// keeps its value.
+// keeps its value. A bucket that erases has the markers overwritten, because their
+// keys may say something, and whatever a crash has left behind newer revisions.
 func (k *bucket) PurgeDeletes(ctx context.Context, _ ...jetstream.KVPurgeOpt) error {
 	var markers []entry
+	newest := map[string]uint64{}
 	if err := k.all(ctx, jetstream.AllKeys, func(e entry) {
-		if e.op != jetstream.KeyValuePut {
+		newest[e.key] = e.revision
+		if e.op != jetstream.KeyValuePut || k.erases {
 			markers = append(markers, e)
 		}
 	}); err != nil {
@@ -54,7 +58,15 @@ func (k *bucket) PurgeDeletes(ctx context.Context, _ ...jetstream.KVPurgeOpt) er
 	if err != nil {
 		return err
 	}
-	for _, e := range markers {
+	for _, e := range markers { // in the order of their revisions: no marker goes before what it covers
+		if k.erases {
+			if e.op != jetstream.KeyValuePut || e.revision < newest[e.key] {
+				if err := k.erase(ctx, e.revision); err != nil {
+					return fmt.Errorf("erase markers in the bucket %s: %w", k.Bucket(), err)
+				}
+			}
+			continue
+		}
 		if err := s.Purge(ctx, jetstream.WithPurgeSubject(k.prefix+e.key), jetstream.WithPurgeSequence(e.revision+1)); err != nil {
 			return err
 		}

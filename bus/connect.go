@@ -85,7 +85,9 @@ func (b *Bus) JetStream() jetstream.JetStream { return b.js }
 
 // Directory is the key-value bucket DIRECTORY. It returns ErrNotCreated when
 // there is none. Its Watch and WatchAll take no options and give deleted keys
-// too; its PurgeDeletes takes every marker away, whatever its age.
+// too; its PurgeDeletes takes every marker away, whatever its age. What its Update,
+// Purge and PurgeDeletes replace or remove is overwritten on the disk, unless the
+// bucket was made before that (erasing).
 func (b *Bus) Directory(ctx context.Context) (jetstream.KeyValue, error) {
 	kv, err := b.bucket(ctx, BucketDirectory, subjectBellDirectory)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
@@ -94,6 +96,11 @@ func (b *Bus) Directory(ctx context.Context) (jetstream.KeyValue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the directory: %w", err)
 	}
+	info, err := b.stream(ctx, streamDirectory)
+	if err != nil {
+		return nil, fmt.Errorf("open the directory: %w", err)
+	}
+	kv.erases = erasing(info.Config)
 	return kv, nil
 }
 

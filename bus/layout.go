@@ -77,7 +77,7 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 	if err := b.createCommands(ctx, l); err != nil {
 		return fmt.Errorf("create the book: %w", err)
 	}
-	if _, err := b.js.CreateKeyValue(ctx, directoryConfig(l)); err != nil {
+	if _, err := b.js.CreateStream(ctx, directoryConfig(l)); err != nil {
 		return fmt.Errorf("create the book: the directory: %w", err)
 	}
 	if err := b.createKeys(ctx, l); err != nil {
@@ -337,7 +337,7 @@ func commandsConfig(l Layout) jetstream.StreamConfig {
 // sideStreams are the streams beside the book: what is in them follows from it,
 // and the truth is not lost with them.
 func sideStreams(l Layout) []jetstream.StreamConfig {
-	return []jetstream.StreamConfig{snapshotsConfig(l), feedConfig(l)}
+	return []jetstream.StreamConfig{snapshotsConfig(l), checkpointsConfig(l), feedConfig(l)}
 }
 
 // snapshotsConfig is the stream of snapshots: of every subject the newest message.
@@ -356,16 +356,33 @@ func snapshotsConfig(l Layout) jetstream.StreamConfig {
 	}
 }
 
-func directoryConfig(l Layout) jetstream.KeyValueConfig {
-	return jetstream.KeyValueConfig{
-		Bucket:      BucketDirectory,
-		Description: "Rollbook: users and credential verifiers",
-		History:     1,
-		Storage:     jetstream.FileStorage,
-		Replicas:    l.Replicas,
-		RePublish:   bellOfDirectory(),
+// directoryConfig is the stream beneath the bucket, as the client library would
+// make it, but that its messages can be erased, and that two revisions of a key
+// are kept for the moment until the older one is: bucketerase.go.
+func directoryConfig(l Layout) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              streamDirectory,
+		Description:       "Rollbook: users and credential verifiers",
+		Subjects:          []string{subjectDirectory + ">"},
+		Storage:           jetstream.FileStorage,
+		Discard:           jetstream.DiscardNew,
+		MaxMsgs:           -1,
+		MaxBytes:          -1,
+		MaxMsgSize:        -1,
+		MaxConsumers:      -1,
+		MaxMsgsPerSubject: 2,
+		Duplicates:        2 * time.Minute,
+		Replicas:          l.Replicas,
+		AllowRollup:       true,
+		AllowDirect:       true,
+		RePublish:         bellOfDirectory(),
 	}
 }
+
+// erasing reports whether a stream can have messages erased as bucketerase.go
+// does it. One that was made before that can not, and never will: the server
+// does not take a deny of deletion back.
+func erasing(cfg jetstream.StreamConfig) bool { return cfg.MaxMsgsPerSubject == 2 && !cfg.DenyDelete }
 
 // bellOfDirectory has the server name each change of the directory, without its
 // value, so that whoever reads it looks at once.

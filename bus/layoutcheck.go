@@ -75,7 +75,7 @@ func checkCommands(cfg jetstream.StreamConfig) error {
 
 // openDirectory checks the directory. One that was made before the server named
 // its changes is told to, by whoever has the right to.
-func (b *Bus) openDirectory(ctx context.Context, l Layout, mend bool) error {
+func (b *Bus) openDirectory(ctx context.Context, _ Layout, mend bool) error {
 	info, err := b.stream(ctx, streamDirectory)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("%w: the bucket %s is missing", ErrLayout, BucketDirectory)
@@ -85,10 +85,10 @@ func (b *Bus) openDirectory(ctx context.Context, l Layout, mend bool) error {
 	}
 	cfg := info.Config
 	if cfg.RePublish == nil && b.embedded && mend {
-		if _, err := b.js.UpdateKeyValue(ctx, directoryConfig(l)); err != nil {
+		cfg.RePublish = bellOfDirectory()
+		if _, err := b.js.UpdateStream(ctx, cfg); err != nil {
 			return fmt.Errorf("have the directory's changes named: %w", err)
 		}
-		cfg.RePublish = bellOfDirectory()
 	}
 	return checkDirectory(cfg)
 }
@@ -97,7 +97,7 @@ func checkDirectory(cfg jetstream.StreamConfig) error {
 	bell := cfg.RePublish
 	return differences(cfg.Name, []rule{
 		{cfg.Storage == jetstream.FileStorage, "is not kept in files"},
-		{cfg.MaxMsgsPerSubject == 1, "keeps a history: an erased user would stay readable"},
+		{cfg.MaxMsgsPerSubject == 1 || erasing(cfg), "keeps a history: an erased user would stay readable"},
 		{cfg.MaxAge == 0, "drops users by age"},
 		{cfg.AllowDirect, "can not be read directly"},
 		{bell != nil && bell.Destination == subjectBellDirectory+">", "does not name its changes at " + subjectBellDirectory + ">"},

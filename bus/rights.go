@@ -12,14 +12,15 @@ const (
 	RoleService  Role = "service"  // engine and adapters in one process: `serve` on a bus elsewhere
 	RoleAdapter  Role = "adapter"  // a pod: asks for what clients may ask, reads the books and the directory
 	RoleOperator Role = "operator" // an operator's commands: the same with every command, and writes the directory
-	RoleAuditor  Role = "auditor"  // reads the books
+	RoleAuditor  Role = "auditor"  // reads the books and what the notary has signed
+	RoleNotary   Role = "notary"   // reads the books, and is the only one to sign what is in them
 	RoleConsumer Role = "consumer" // reads the feed
 	RoleSystem   Role = "system"   // looks after the servers themselves; the program never uses it
 )
 
 // Roles are all roles, in the order in which a configuration lists them.
 func Roles() []Role {
-	return []Role{RoleOwner, RoleEngine, RoleService, RoleAdapter, RoleOperator, RoleAuditor, RoleConsumer, RoleSystem}
+	return []Role{RoleOwner, RoleEngine, RoleService, RoleAdapter, RoleOperator, RoleAuditor, RoleNotary, RoleConsumer, RoleSystem}
 }
 
 // The accounts. ROLLBOOK owns the streams; the others see of it what they import.
@@ -35,6 +36,7 @@ const (
 	accountPods      = "PODS"
 	accountOperators = "OPERATORS"
 	accountReaders   = "READERS"
+	accountNotaries  = "NOTARIES"
 	accountConsumers = "CONSUMERS"
 	accountSystem    = "SYS"
 )
@@ -49,6 +51,8 @@ func (r Role) account() string {
 		return accountOperators
 	case RoleAuditor:
 		return accountReaders
+	case RoleNotary:
+		return accountNotaries
 	case RoleConsumer:
 		return accountConsumers
 	case RoleSystem:
@@ -97,12 +101,14 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.write(partitions)
 	case RoleService:
 		r.write(partitions)
+		r.readCheckpoints()
 		r.readDirectory()
 		r.showKeys()
 	case RoleAdapter:
 		r.command(podVerbs)
 		r.readBooks(partitions)
 		r.readSnapshots()
+		r.readCheckpoints()
 		r.readDirectory()
 		r.showKeys()
 		r.ask(subjectAllPods)
@@ -111,13 +117,19 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.command(nil)
 		r.readBooks(partitions)
 		r.readSnapshots()
+		r.readCheckpoints()
 		r.readDirectory()
 		r.readFeed()
-		r.ask(subjectDirectory+">", apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys)
+		r.ask(subjectDirectory+">", apiMessageDelete+streamDirectory, apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys)
 		r.hear(subjectAllEngines, subjectAllPods)
 		r.askServers()
 	case RoleAuditor:
 		r.readBooks(partitions)
+		r.readCheckpoints()
+	case RoleNotary:
+		r.readBooks(partitions)
+		r.readCheckpoints()
+		r.ask(subjectCheckpoint+"*", subjectCheckpoint+"*."+tokenLeaves)
 	case RoleConsumer:
 		r.readFeed()
 		r.takeFeed()
@@ -167,6 +179,11 @@ func (r *rights) readBooks(partitions int) {
 func (r *rights) readSnapshots() {
 	r.ask(apiStreamInfo + StreamSnapshots)
 	r.askMany(apiDirectGet+StreamSnapshots, apiDirectGet+StreamSnapshots+".>")
+}
+
+func (r *rights) readCheckpoints() {
+	r.ask(apiStreamInfo + StreamCheckpoints)
+	r.askMany(apiDirectGet + StreamCheckpoints)
 }
 
 func (r *rights) readDirectory() {

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"hash/fnv"
 	"strconv"
+	"strings"
 )
 
 // Every subject, stream and bucket name of the project is in this file, and
@@ -20,6 +21,8 @@ const (
 	BucketKeys = "KEYS"
 	// StreamSnapshots is the stream of the snapshots of all partitions.
 	StreamSnapshots = "SNAPSHOTS"
+	// StreamCheckpoints is the stream of what the notary has signed.
+	StreamCheckpoints = "CHECKPOINTS"
 	// StreamFeed is the stream of the feed of all partitions.
 	StreamFeed = "EVENTS"
 
@@ -38,11 +41,13 @@ const (
 
 	// What other parts of the program put on the bus, and what rights.go knows of it.
 	subjectSnapshots  = "rollbook.snapshot."
+	subjectCheckpoint = "rollbook.checkpoint."
+	tokenLeaves       = "leaves"
 	subjectFeed       = "rollbook.event."
-	subjectFeedMarker = "rollbook.feed."
-	subjectFeedBell   = "rollbook.live.feed."
 	subjectDirectory  = "$KV." + BucketDirectory + "."
 	subjectKeys       = "$KV." + BucketKeys + "."
+	subjectFeedMarker = "rollbook.feed."
+	subjectFeedBell   = "rollbook.live.feed."
 
 	// noUser stands in the feed's subjects for events that concern no single user.
 	noUser = "-"
@@ -63,6 +68,7 @@ const (
 	apiStreamList     = "$JS.API.STREAM.LIST"
 	apiDirectGet      = "$JS.API.DIRECT.GET."
 	apiMessageGet     = "$JS.API.STREAM.MSG.GET."
+	apiMessageDelete  = "$JS.API.STREAM.MSG.DELETE."
 	apiConsumerNext   = "$JS.API.CONSUMER.MSG.NEXT."
 	apiConsumerDelete = "$JS.API.CONSUMER.DELETE."
 	ackPrefix         = "$JS.ACK."
@@ -124,6 +130,20 @@ func SnapshotSubject(p Partition) string { return subjectSnapshots + p.String() 
 // stands. There are two slots, 0 and 1.
 func SnapshotChunkSubject(p Partition, slot, n int) string {
 	return SnapshotSubject(p) + "." + strconv.Itoa(slot) + "." + strconv.Itoa(n)
+}
+
+// CheckpointSubject is where the notary puts its checkpoints of p.
+func CheckpointSubject(p Partition) string { return subjectCheckpoint + p.String() }
+
+// LeavesSubject is where the notary puts the leaf hashes of the tree of p.
+func LeavesSubject(p Partition) string { return CheckpointSubject(p) + "." + tokenLeaves }
+
+// partitionOfCheckpoint reads both of them.
+func partitionOfCheckpoint(subject string) (p Partition, leaves, ok bool) {
+	rest, ok := strings.CutPrefix(subject, subjectCheckpoint)
+	rest, leaves = strings.CutSuffix(rest, "."+tokenLeaves)
+	n, err := strconv.ParseUint(rest, 10, 16)
+	return Partition(n), leaves, ok && err == nil && n < MaxPartitions
 }
 
 // FeedSubject is where the feed has an event: the partition, the user and the

@@ -34,6 +34,8 @@ type Page struct {
 	Seq       uint64
 	Time      session.Instant // of the book's clock
 	Events    []session.Event
+	Raw       []byte   // the page as stored, not to be changed; nil in Restore
+	RawEvents [][]byte // the events as stored, slices of Raw
 }
 
 // Model is a read model. Apply folds one page; it is called from one goroutine a partition, and an error stops the
@@ -70,7 +72,9 @@ type Config struct {
 	Staleness time.Duration
 	// Now is the clock for staleness and age. Nil: time.Now.
 	Now func() time.Time
-	Log *slog.Logger
+	// Trust, unless nil, is asked by Fresh: its error is Fresh's, and says that the view, however new, is not to be trusted.
+	Trust func() error
+	Log   *slog.Logger
 }
 
 // Follower keeps models up to date. Its methods are safe for concurrent use.
@@ -159,7 +163,7 @@ func (f *Follower) apply(p *part, stored bus.StoredPage) error {
 		return fmt.Errorf("page %d: %w", stored.Seq, err)
 	}
 	page := Page{Partition: p.book.Partition(), Seq: stored.Seq, Time: session.Instant(raw.Time),
-		Events: make([]session.Event, len(raw.Events))}
+		Events: make([]session.Event, len(raw.Events)), Raw: stored.Data, RawEvents: raw.Events}
 	for i, data := range raw.Events {
 		if page.Events[i], err = session.DecodeEvent(data); err != nil {
 			return fmt.Errorf("event %d of page %d: %w", i, stored.Seq, err)
@@ -253,8 +257,13 @@ func (f *Follower) reachEnd(ctx context.Context) error {
 	return nil
 }
 
-// Fresh is [ErrStale] when something older than the staleness limit may be missing.
+// Fresh is [ErrStale] when something older than the staleness limit may be missing, or the error of Config.Trust.
 func (f *Follower) Fresh() error {
+	if f.cfg.Trust != nil {
+		if err := f.cfg.Trust(); err != nil {
+			return err
+		}
+	}
 	now := f.cfg.Now()
 	for _, p := range f.parts {
 		p.mu.Lock()

@@ -192,6 +192,12 @@ func (p *People) Decoy(name string) session.UserID {
 	return session.UserID("decoy-" + session.SessionID(hash[:16]).String())
 }
 
+// Seal writes the origin down, in the clear, with the user: what a real directory seals can be told apart by whoever made
+// it alone.
+func (p *People) Seal(user session.UserID, o session.Origin) []byte {
+	return append([]byte(string(user)+"\x00"), session.EncodeOrigin(o)...)
+}
+
 // Key is the user's API key.
 func (p *People) Key(user session.UserID, venue session.Venue) ([]byte, uint64, bool) {
 	p.mu.Lock()

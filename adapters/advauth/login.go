@@ -106,7 +106,7 @@ func (h *Handler) advAuth(ctx context.Context, c *call) (reply, *fault) {
 		return reply{}, fault
 	}
 	now := h.cfg.Now() // one time for all attempts at judging: what is in time when it arrives is in time
-	v, grant, fault := h.login(ctx, e.login, func() verdict { return h.judgeAnswer(a, now) })
+	v, grant, fault := h.login(ctx, c, e.login, func() verdict { return h.judgeAnswer(a, now) })
 	if fault != nil {
 		return reply{}, fault
 	}
@@ -128,7 +128,7 @@ func (h *Handler) plainLogin(ctx context.Context, c *call) (reply, *fault) {
 	case e.apiKey == "":
 		return reply{}, required("ApiKey")
 	}
-	_, grant, fault := h.login(ctx, e.login, func() verdict { return h.judgeKey(e.login, e.apiKey) })
+	_, grant, fault := h.login(ctx, c, e.login, func() verdict { return h.judgeKey(e.login, e.apiKey) })
 	if fault != nil {
 		return reply{}, fault
 	}
@@ -146,7 +146,7 @@ const maxJudged = 4
 // to date, and asks it again when the book knows a newer key all the same; but the nonce is part of the login from its
 // beginning. So a judge that comes to another nonce than the login has begins it anew: with a missing nonce the answer
 // could be used twice.
-func (h *Handler) login(ctx context.Context, name string, judge func() verdict) (verdict, adapters.Grant, *fault) {
+func (h *Handler) login(ctx context.Context, c *call, name string, judge func() verdict) (verdict, adapters.Grant, *fault) {
 	if !h.logins.Allow() {
 		return verdict{}, adapters.Grant{}, tooFast()
 	}
@@ -160,7 +160,7 @@ func (h *Handler) login(ctx context.Context, name string, judge func() verdict) 
 	for try := 0; try < maxJudged && errors.Is(err, errOtherNonce); try++ {
 		nonce := v.nonce
 		grant, refused, err = h.gate.Login(ctx, adapters.Login{
-			Venue: session.AdvAuth, Name: name, Form: adapters.GUID, Nonce: nonce,
+			Venue: session.AdvAuth, Name: name, Form: adapters.GUID, Nonce: nonce, Origin: adapters.OriginOf(c.r),
 			Judge: func(context.Context) (session.Credential, error) {
 				if !fresh {
 					v = judge()

@@ -110,9 +110,9 @@ func (h *Handler) login(ctx context.Context, c *call) answer {
 		return no(&fault{code: "NO_USER_NAME", status: http.StatusBadRequest, text: "DETAILS.USER_NAME is missing"})
 	case c.password != "":
 		grant, refused, err = h.gate.Login(ctx, adapters.Login{Venue: session.Genesis, Name: c.user,
-			Password: c.password, Bound: c.socket != nil && h.cfg.Linger >= 0})
+			Password: c.password, Bound: c.socket != nil && h.cfg.Linger >= 0, Origin: c.origin})
 	case c.refresh != "":
-		grant, refused, err = h.gate.Refresh(ctx, adapters.Refresh{Venue: session.Genesis, Token: c.refresh, Name: given(c.user)})
+		grant, refused, err = h.gate.Refresh(ctx, adapters.Refresh{Venue: session.Genesis, Token: c.refresh, Name: given(c.user), Origin: c.origin})
 	case c.byOther != "":
 		return no(&fault{code: "LOGIN_FAIL", status: http.StatusForbidden, text: "Single sign-on is not served here: log in with a password"})
 	default:

@@ -29,6 +29,7 @@ type call struct {
 	name   string // which: the message's name in lower case with hyphens, such as event-login-auth
 	seed   bool   // a GET: answered in the older spelling of resource types
 	socket *socketTimes
+	origin session.Origin
 
 	ref      string // SOURCE_REF, to be echoed
 	access   string // SESSION_AUTH_TOKEN

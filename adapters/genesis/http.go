@@ -12,7 +12,8 @@ import (
 
 // serveCall answers one HTTP call.
 func (h *Handler) serveCall(w http.ResponseWriter, r *http.Request, at string) {
-	c := &call{name: at, seed: r.Method == http.MethodGet || r.Method == http.MethodHead, cookie: h.readCookies(r)}
+	c := &call{name: at, seed: r.Method == http.MethodGet || r.Method == http.MethodHead, cookie: h.readCookies(r),
+		origin: adapters.OriginOf(r)}
 	adapters.LimitReading(w, h.cfg.CallTimeout)
 	fault := h.readCall(w, r, c)
 	a := no(fault)

@@ -25,6 +25,7 @@ type socket struct {
 	conn   *websocket.Conn
 	cookie cookieTokens
 	limit  *adapters.MessageRate
+	origin session.Origin
 
 	gone chan struct{} // closed when the reading has ended
 	work sync.WaitGroup
@@ -71,7 +72,7 @@ type watched struct {
 func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request) {
 	s := &socket{
 		h: h, cookie: h.readCookies(r), gone: make(chan struct{}), holds: make(map[session.SessionID]*watched),
-		limit: adapters.NewMessageRate(h.cfg.MessageRate), times: socketTimes{opened: h.cfg.Now().UnixMilli()},
+		limit: adapters.NewMessageRate(h.cfg.MessageRate), origin: adapters.OriginOf(r), times: socketTimes{opened: h.cfg.Now().UnixMilli()},
 	}
 	if fault := s.admit(r); fault != nil {
 		h.replied(classSocket, fault)
@@ -166,7 +167,7 @@ func (s *socket) reply(kind websocket.MessageType, data []byte, whole bool) erro
 		return err // the client would not get to know what came of it
 	}
 	s.times.received = s.h.cfg.Now().UnixMilli()
-	c := &call{socket: &s.times, cookie: s.cookie, current: s.current}
+	c := &call{socket: &s.times, origin: s.origin, cookie: s.cookie, current: s.current}
 	a := no(s.h.tooLarge())
 	if whole {
 		a = s.answer(c, kind, data)

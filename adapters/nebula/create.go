@@ -26,6 +26,7 @@ type presented struct {
 	apiKey, at         string // at: the timestamp's digits, as they were signed
 	signature          string // hex
 	username, password string
+	origin             session.Origin
 }
 
 // decodePresented reads the body of a createSession. The exchange's has two forms more than that of Nebula.
@@ -88,7 +89,7 @@ func (h *Handler) create(ctx context.Context, p presented) (opened, *fault) {
 			return opened{}, &unauthenticated
 		}
 		if other := h.issuers[o.issuer]; other != nil {
-			return h.createByIssuer(ctx, other, o)
+			return h.createByIssuer(ctx, other, o, p.origin)
 		}
 		if o.issuer != h.cfg.Issuer {
 			return opened{}, &unauthenticated
@@ -100,7 +101,7 @@ func (h *Handler) create(ctx context.Context, p presented) (opened, *fault) {
 	case len(p.username) > maxName || len(p.password) > maxPassword:
 		return opened{}, &unauthenticated
 	}
-	return h.open(ctx, adapters.Login{Name: p.username, Password: p.password})
+	return h.open(ctx, adapters.Login{Name: p.username, Password: p.password, Origin: p.origin})
 }
 
 // open opens a session that is bound to the socket. Its token is thrown away: the socket is all that it is good for.
@@ -117,7 +118,7 @@ func (h *Handler) open(ctx context.Context, r adapters.Login) (opened, *fault) {
 }
 
 // createByIssuer opens a session for the user that another issuer's token names.
-func (h *Handler) createByIssuer(ctx context.Context, i *issuer, o outline) (opened, *fault) {
+func (h *Handler) createByIssuer(ctx context.Context, i *issuer, o outline, origin session.Origin) (opened, *fault) {
 	name, until, err := i.name(ctx, o)
 	switch {
 	case err != nil:
@@ -125,7 +126,7 @@ func (h *Handler) createByIssuer(ctx context.Context, i *issuer, o outline) (ope
 	case name == "" || len(name) > maxName:
 		return opened{}, &unauthenticated
 	}
-	return h.open(ctx, adapters.Login{Name: name, Until: until, Judge: func(context.Context) (session.Credential, error) {
+	return h.open(ctx, adapters.Login{Name: name, Until: until, Origin: origin, Judge: func(context.Context) (session.Credential, error) {
 		if user, ok := h.gate.Find(name); ok {
 			if generation, ok := h.gate.Generation(user, session.Nebula); ok {
 				return session.Credential{User: user, Generation: generation, Verdict: session.Matched}, nil
@@ -145,7 +146,7 @@ func (h *Handler) createByKey(ctx context.Context, p presented) (opened, *fault)
 	if len(p.apiKey) > maxName {
 		return opened{}, &unauthenticated
 	}
-	r := adapters.Login{Name: p.apiKey, Judge: func(context.Context) (session.Credential, error) { return h.judgeKey(p), nil }}
+	r := adapters.Login{Name: p.apiKey, Origin: p.origin, Judge: func(context.Context) (session.Credential, error) { return h.judgeKey(p), nil }}
 	if !h.cfg.ReusableSignatures {
 		// What is signed is the key's name and the time, so these two are what may be used once.
 		r.Nonce = session.HashToken("nebula/nonce/v1\x00" + p.apiKey + "\x00" + strconv.FormatInt(millis, 10))

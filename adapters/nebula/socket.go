@@ -21,9 +21,10 @@ const maxOpen = 16
 // sessions, in the order in which they were asked for, so that a client can cancel meanwhile; one that looks after it;
 // and one that waits for the session's end. [Handler.serveSocket] joins them.
 type socket struct {
-	h     *Handler
-	conn  *websocket.Conn
-	limit *adapters.MessageRate
+	h      *Handler
+	conn   *websocket.Conn
+	limit  *adapters.MessageRate
+	origin session.Origin
 
 	calls chan *call    // to be answered in order
 	gone  chan struct{} // closed when the reading has ended
@@ -63,7 +64,7 @@ func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	h.replies.Count(classSocket, adapters.OutcomeGood)
 	conn.SetReadLimit(h.cfg.MaxFrame)
-	s := &socket{h: h, conn: conn, limit: adapters.NewMessageRate(h.cfg.MessageRate),
+	s := &socket{h: h, conn: conn, limit: adapters.NewMessageRate(h.cfg.MessageRate), origin: adapters.OriginOf(r),
 		calls: make(chan *call, maxOpen), gone: make(chan struct{}), open: make(map[int64]*call)}
 	s.run()
 }
@@ -162,6 +163,7 @@ func (s *socket) dispatch(f frame) error {
 		if fault != nil {
 			return s.refuse(f, fault)
 		}
+		p.origin = s.origin
 		c := &call{f, p}
 		select {
 		case s.calls <- c:

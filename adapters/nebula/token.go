@@ -40,7 +40,7 @@ func (h *Handler) serveToken(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.CallTimeout)
 	defer cancel()
 	var said claims
-	grant, refusal, err := h.gate.Login(ctx, adapters.Login{Venue: session.Nebula, Name: email, Password: password,
+	grant, refusal, err := h.gate.Login(ctx, adapters.Login{Venue: session.Nebula, Name: email, Password: password, Origin: adapters.OriginOf(r),
 		Sign: func(c adapters.Claims) (string, error) {
 			said = h.claimsOf(c)
 			return h.keys.sign(said)

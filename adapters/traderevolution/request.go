@@ -25,12 +25,14 @@ type call struct {
 	errorID string       // the query's errorId
 	body    object       // nothing at all is an empty object
 	caller  session.Live // whose access token it is, once it was checked
+	origin  session.Origin
 }
 
 // readCall takes the call out of the request, whose connection has a deadline for reading. What its header gives is there
 // even when the body has a fault.
 func (h *Handler) readCall(w http.ResponseWriter, r *http.Request) (*call, *fault) {
-	c := &call{bearer: bearer(r.Header), token: only(r.Header.Values("token")), errorID: r.URL.Query().Get("errorId")}
+	c := &call{bearer: bearer(r.Header), token: only(r.Header.Values("token")), errorID: r.URL.Query().Get("errorId"),
+		origin: adapters.OriginOf(r)}
 	data, err := adapters.ReadBody(w, r, h.cfg.MaxBody)
 	switch {
 	case errors.Is(err, adapters.ErrBodyLate):

@@ -44,7 +44,8 @@ func (h *Handler) login(ctx context.Context, c *call) (any, *fault) {
 	if login == "" || password == "" {
 		return nil, &noCredentials
 	}
-	grant, refused, err := h.gate.Login(ctx, adapters.Login{Venue: venue, Name: login, Password: password, Form: adapters.URLSafe})
+	grant, refused, err := h.gate.Login(ctx, adapters.Login{Venue: venue, Name: login, Password: password, Form: adapters.URLSafe,
+		Origin: c.origin})
 	return h.granted("login", grant, refused, err)
 }
 
@@ -61,7 +62,7 @@ func (h *Handler) refresh(ctx context.Context, c *call) (any, *fault) {
 	if token == "" {
 		return nil, h.refused(adapters.Refused{Code: session.InvalidToken})
 	}
-	grant, refused, err := h.gate.Refresh(ctx, adapters.Refresh{Venue: venue, Token: token, Form: adapters.URLSafe})
+	grant, refused, err := h.gate.Refresh(ctx, adapters.Refresh{Venue: venue, Token: token, Form: adapters.URLSafe, Origin: c.origin})
 	return h.granted("refresh", grant, refused, err)
 }
 

@@ -113,7 +113,7 @@ func (s *socket) logIn(ctx context.Context, client string, asked []string, under
 		profile = s.h.gate.Profile(user)
 	}
 	login.Venue, login.Client, login.Form = session.Zenith, client, adapters.Base64
-	login.Bound = s.h.cfg.Linger >= 0
+	login.Bound, login.Origin = s.h.cfg.Linger >= 0, s.origin
 	login.Scopes = grantScopes(asked, s.h.rights(profile.Scopes, s.secure))
 	grant, refused, err := s.h.gate.Login(ctx, login)
 	v := s.h.judge(ctx, refused, err)
@@ -131,7 +131,8 @@ func (s *socket) present(ctx context.Context, provider, token string) verdict {
 		return rejected
 	}
 	if own, ok := issued(token); ok {
-		grant, refused, err := s.h.gate.Refresh(ctx, adapters.Refresh{Venue: session.Zenith, Token: own, Form: adapters.Base64})
+		grant, refused, err := s.h.gate.Refresh(ctx, adapters.Refresh{Venue: session.Zenith, Token: own, Form: adapters.Base64,
+			Origin: s.origin})
 		v := s.h.judge(ctx, refused, err)
 		if !v.no() {
 			s.assume(grant)

@@ -33,6 +33,7 @@ type socket struct {
 	secure  bool   // the connection is TLS
 	version string // of the protocol
 	limit   *adapters.MessageRate
+	origin  session.Origin
 	heard   atomic.Int64 // when the client last sent anything, Unix nanoseconds
 
 	gone    chan struct{} // closed when the reading has ended
@@ -67,7 +68,7 @@ func (h *Handler) handshake(w http.ResponseWriter, r *http.Request) {
 	defer h.sockets.Dismiss()
 	adapters.SetDefault(&version, newestVersion)
 	s := &socket{
-		h: h, secure: r.TLS != nil, version: version, limit: adapters.NewMessageRate(h.cfg.MessageRate),
+		h: h, secure: r.TLS != nil, version: version, limit: adapters.NewMessageRate(h.cfg.MessageRate), origin: adapters.OriginOf(r),
 		gone: make(chan struct{}), changed: make(chan struct{}, 1), subs: make(map[key]int), timeouts: make(map[string]timeouts),
 	}
 	if v := s.authorise(r); v.no() {

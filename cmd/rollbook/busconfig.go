@@ -20,7 +20,7 @@ type busConfig struct {
 	Server     []string `help:"A server of the bus, NAME or NAME=HOST[:PORT[:ROUTEPORT]]; may be repeated. HOST is where the others reach it. None given: one server called rollbook. A cluster has three or five." placeholder:"NAME"`
 	Listen     string   `help:"The address that each server listens on. Empty: all of its machine." placeholder:"HOST" default:""`
 	Partitions int      `help:"How many partitions the book has or will have. 0: rights for the most there can be." default:"0" placeholder:"N"`
-	Role       []string `help:"A role that gets a user of its own; may be repeated. None given: owner, engine, adapter, operator, auditor, consumer and system. The role service is for rollbook serve --bus, which is engine and adapter in one." placeholder:"ROLE"`
+	Role       []string `help:"A role that gets a user of its own; may be repeated. None given: owner, engine, adapter, operator, auditor, notary, consumer and system. The role service is for rollbook serve --bus, which is engine and adapter in one." placeholder:"ROLE"`
 	Key        []string `help:"A user's public key, ROLE=U...; may be repeated, also for one role. Its seed stays where it was made. None given: seeds are made, which takes --out." placeholder:"ROLE=KEY"`
 	Out        string   `help:"Write one NAME.conf a server and one ROLE.nk a user into this directory. Seeds that are there are kept. Empty: print the configuration." placeholder:"DIR" type:"path" default:""`
 	Monitor    string   `help:"Where each server serves its health and figures, in the clear and to anybody who reaches it. Empty: nowhere." placeholder:"HOST:PORT" default:""`

@@ -29,6 +29,7 @@ func (c *doctorCommand) files() []finding {
 		add(filepath.Join(dir, fileOperatorKey), "the operator's key")
 		add(filepath.Join(dir, "consumer.nk"), "the readers' key")
 		add(filepath.Join(dir, fileDeploymentKey), "the deployment key")
+		add(filepath.Join(dir, fileNotaryKey), "the notary's key")
 		add(dir, "the data directory, with the password verifiers,")
 		if free, total, ok := diskSpace(dir); ok {
 			list = append(list, diskFinding(dir, free, total))

@@ -22,6 +22,7 @@ import (
 	"rollbook/projections"
 	"rollbook/projections/directory"
 	"rollbook/projections/feed"
+	"rollbook/projections/proof"
 	"rollbook/projections/resources"
 	"rollbook/projections/tokens"
 )
@@ -30,12 +31,14 @@ import (
 type roles struct {
 	writers bool // it has a writer for each partition, writing or standing by
 	venues  bool // it serves venues
+	notary  bool // it signs, on a bus elsewhere; with an embedded bus it does anyway
 }
 
 var (
 	everything   = roles{writers: true, venues: true}
 	onlyWriters  = roles{writers: true}
 	onlyAdapters = roles{venues: true}
+	onlyNotary   = roles{notary: true}
 )
 
 // house is the service put together, nothing running but the embedded bus and the open listeners. One login goes venue -> gate -> bus -> writer -> bus -> follower -> tokens -> gate -> venue.
@@ -48,6 +51,7 @@ type house struct {
 	operationsAt net.Listener
 	doors        []*door      // the venues, venues.go
 	certificate  *certificate // nil without TLS
+	proxies      *adapters.Proxies
 
 	embedded *bus.Embedded // nil with a bus elsewhere
 	bus      *bus.Bus
@@ -57,6 +61,8 @@ type house struct {
 	snapshots []*engine.Snapshotter // one a writer
 	spread    *engine.Spread        // nil on an embedded bus
 	feed      *feed.Publisher       // of the partitions that the writers write; nil without them
+	notary    *proof.Notary         // nil when this process signs nothing
+	watch     *proof.Watch          // nil when it compares nothing
 
 	// Nil in a process of writers alone.
 	submit    *bus.Submitter
@@ -113,6 +119,9 @@ func (h *house) open(ctx context.Context) (err error) {
 			return err
 		}
 		h.furnishWriters()
+	}
+	if err := h.furnishNotary(); err != nil {
+		return err
 	}
 	if h.roles.venues {
 		if err := h.openVenues(ctx); err != nil {
@@ -236,8 +245,11 @@ func (h *house) furnish(kv jetstream.KeyValue, key [32]byte) {
 	for p := range bus.Partition(h.layout.Partitions) {
 		books = append(books, h.bus.Book(p))
 	}
-	h.follower = projections.NewFollower(projections.Config{
-		Books: books, Models: []projections.Model{h.sessions, h.resources}, Staleness: h.set.Staleness, Log: h.log})
+	follow := projections.Config{Books: books, Models: []projections.Model{h.sessions, h.resources}, Staleness: h.set.Staleness, Log: h.log}
+	if h.watch != nil {
+		follow.Models, follow.Trust = append(follow.Models, h.watch), h.watch.Err
+	}
+	h.follower = projections.NewFollower(follow)
 	h.directory = directory.New(kv, directory.Config{DeploymentKey: key}, h.log)
 	h.gate = adapters.NewGate(adapters.Config{
 		Submit: h.submit, Directory: h.directory, Sessions: h.sessions, Resources: h.resources, Follower: h.follower,

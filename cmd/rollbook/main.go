@@ -54,6 +54,8 @@ type cli struct {
 
 	Serve     serveCommand     `cmd:"" help:"Run the service: all roles in this process."`
 	Engine    engineCommand    `cmd:"" help:"Run writers alone, on a bus elsewhere."`
+	Notary    notaryCommand    `cmd:"" help:"Sign what is in the book, on a bus elsewhere."`
+	Audit     auditCommands    `cmd:"" help:"Look at what happened, and prove it."`
 	Adapters  adaptersCommand  `cmd:"" help:"Run venues alone, on a bus elsewhere."`
 	Init      initCommand      `cmd:"" help:"Create the book on a bus elsewhere, once."`
 	User      userCommands     `cmd:"" help:"Manage who may log in."`

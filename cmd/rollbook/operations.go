@@ -13,6 +13,7 @@ import (
 	"rollbook/engine"
 	"rollbook/projections"
 	"rollbook/projections/directory"
+	"rollbook/projections/proof"
 )
 
 // status is what the operations server asks of the parts.
@@ -21,6 +22,7 @@ type status struct {
 	alone     bool                  // no other process writes: standing by is no role here
 	follower  *projections.Follower // nil in a process of writers alone
 	directory *directory.Directory  // the same
+	notary    *proof.Notary         // nil when this process signs nothing
 
 	phase atomic.Int32
 }
@@ -51,6 +53,7 @@ func (s *status) ready() report {
 		state, ok := s.role(i)
 		r.add("writer "+strconv.Itoa(i), state, ok)
 	}
+	s.sayNotary(&r)
 	phase := s.phase.Load()
 	if s.follower == nil {
 		r.add("process", [...]string{"waiting for the writers", "at work", "stopping"}[phase], phase == phaseServing)
@@ -68,6 +71,20 @@ func (s *status) ready() report {
 	}
 	r.add("listeners", [...]string{"waiting for the parts", "serving", "stopping"}[phase], phase == phaseServing)
 	return r
+}
+
+// sayNotary says whether the notary signs. Its alarm is for people: the service does not wait for it, unless it is a notary
+// and nothing else.
+func (s *status) sayNotary(r *report) {
+	if s.notary == nil {
+		return
+	}
+	state := "signing"
+	alarms := s.notary.Alarms()
+	if len(alarms) > 0 {
+		state = "stopped: the book is not what was signed: " + alarms[0].Error()
+	}
+	r.add("notary", state, len(alarms) == 0 || s.follower != nil)
 }
 
 // role is what the writer of a partition does, and whether commands are done meanwhile: by it, or by another process's.

@@ -197,6 +197,12 @@ func (h *house) begin(ctx context.Context, g *errgroup.Group) (order []*stage) {
 		}
 		order = append(order, begin(ctx, g, "the gate", h.gate.Run))
 	}
+	if h.watch != nil {
+		views = append(views, begin(ctx, g, "compare with what was signed", h.watch.Run))
+	}
+	if h.notary != nil {
+		order = append(order, begin(ctx, g, "the notary", h.notary.Run))
+	}
 	if h.spread != nil {
 		views = append([]*stage{begin(ctx, g, "share the partitions", h.spread.Run)}, views...)
 	}

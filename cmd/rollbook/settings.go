@@ -13,8 +13,9 @@ import (
 // serveSettings are what `serve`, `engine` and `adapters` can be told, so that one file serves them all.
 // Each says its default, its unit and what zero means.
 type serveSettings struct {
-	place   `embed:""`
-	keyFile `embed:""`
+	place          `embed:""`
+	keyFile        `embed:""`
+	notarySettings `embed:""`
 
 	Host      string `help:"The address that the listeners bind to, but for the bus (--bus-listen): a name or an IP address. Let other machines in only with TLS: --tls-cert, or a proxy that has it." default:"127.0.0.1" env:"ROLLBOOK_HOST"`
 	PortBase  uint16 `help:"The TCP port of operations; Genesis is 4 above it, TraderEvolution 5, advAuth 6, Zenith 7, Nebula 8. 0: each listener takes a free port." default:"9060" placeholder:"N" env:"ROLLBOOK_PORT_BASE"`
@@ -118,6 +119,8 @@ func (s *serveSettings) check(r roles) error {
 		return refuse("usage", "--password-checks, --password-queue, --staleness and --drain cannot be negative")
 	case s.SnapshotEvents < 0 || s.SnapshotPause < 0:
 		return refuse("usage", "--snapshot-events and --snapshot-pause cannot be negative")
+	case s.NotaryKeyFile == "" && r.notary:
+		return refuse("usage", "--notary-key-file is missing: rollbook audit key makes one")
 	case s.Bus != "" && s.DeploymentKeyFile == "" && r.venues:
 		return refuse("usage", "--bus needs --deployment-key-file: all pods share one key")
 	}

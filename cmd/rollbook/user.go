@@ -24,7 +24,7 @@ type userCommands struct {
 	Passwd  userPasswd  `cmd:"" help:"Give a user a new password."`
 	APIKey  userAPIKey  `cmd:"" name:"apikey" help:"Give a user a new API key, or take it away."`
 	Scope   userScope   `cmd:"" help:"Show or change what a user may be granted."`
-	Remove  userRemove  `cmd:"" help:"Erase a user, whose name can then be given to somebody else."`
+	Erase   userErase   `cmd:"" aliases:"remove" help:"Erase a user, and with them what the book says of where they came from."`
 }
 
 // passwordSettings are how a new password comes in.

@@ -62,6 +62,9 @@ func (h *house) openDoors() (err error) {
 	if h.certificate, err = openCertificate(h.set.TLS, h.log); err != nil {
 		return err
 	}
+	if h.proxies, err = h.set.proxies(); err != nil {
+		return err
+	}
 	doors, err := h.set.doors()
 	if err != nil {
 		return err
@@ -125,7 +128,7 @@ func (h *house) venueServers() []*web {
 	var servers []*web
 	for _, d := range h.doors {
 		name := d.venue.String()
-		w := newWeb(name, h.certificate.wrap(d.at), h.traffic.count(name, d.route, d.handler), h.log)
+		w := newWeb(name, h.certificate.wrap(d.at), h.proxies.Handler(h.traffic.count(name, d.route, d.handler)), h.log)
 		w.drain, w.sockets = h.set.Drain, d.sockets
 		servers = append(servers, w)
 	}

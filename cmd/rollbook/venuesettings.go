@@ -22,6 +22,8 @@ import (
 type venueSettings struct {
 	Venues []string `help:"The venues that are served; the others have no listener." default:"genesis,traderevolution,advauth,zenith,nebula" placeholder:"VENUE" env:"ROLLBOOK_VENUES"`
 
+	proxySettings `embed:""`
+
 	TLS     tlsSettings     `embed:"" prefix:"tls-"`
 	TE      teSettings      `embed:"" prefix:"te-"`
 	AdvAuth advAuthSettings `embed:"" prefix:"advauth-"`
@@ -34,7 +36,7 @@ type venueSettings struct {
 type teSettings struct {
 	BasePath       string `help:"Where TraderEvolution's clients expect the API; it is served below / as well." default:"/proftrading/rest" placeholder:"PATH" env:"ROLLBOOK_TE_BASE_PATH"`
 	StandardStatus bool   `help:"Give refusals the HTTP status that RFC 9110 has for them. Default: no, only those of the vendor's list." env:"ROLLBOOK_TE_STANDARD_STATUS"`
-	CallRate       int    `help:"How many calls a second are taken from one address. Behind a proxy all clients have its address: turn this off there. 0: 200. Negative: no limit." default:"200" placeholder:"N" env:"ROLLBOOK_TE_CALL_RATE"`
+	CallRate       int    `help:"How many calls a second are taken from one address. Behind a proxy that --trusted-proxies does not name all clients have its address: turn this off there. 0: 200. Negative: no limit." default:"200" placeholder:"N" env:"ROLLBOOK_TE_CALL_RATE"`
 
 	tePolicy `embed:""`
 }
@@ -94,6 +96,9 @@ func (s *venueSettings) served() ([]session.Venue, error) {
 // check refuses what cannot be meant, also for a venue that is not served.
 func (s *venueSettings) check() error {
 	if _, err := s.served(); err != nil {
+		return err
+	}
+	if _, err := s.proxies(); err != nil {
 		return err
 	}
 	if err := s.TLS.check(); err != nil {

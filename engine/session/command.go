@@ -97,6 +97,7 @@ type Login struct {
 	Nonce      TokenHash // when set: what the client answered to, good for one accepted login
 	Until      Instant   // when set: the session ends by then, because what it was opened with does
 	Pod        PodID     // that the client is on; kept of a bound session
+	Origin     []byte    // a sealed [Origin], for the event
 }
 
 // Refresh asks for new tokens. Where the venue rotates, Refresh is the successor that the pod derived from Presented,
@@ -109,7 +110,8 @@ type Refresh struct {
 	Handle    Handle
 	Access    TokenHash
 	Refresh   TokenHash
-	Pod       PodID // that the client is on; kept of a bound session
+	Pod       PodID  // that the client is on; kept of a bound session
+	Origin    []byte // a sealed [Origin], for the event
 }
 
 // Logout asks to end a session. It is idempotent.
@@ -230,6 +232,7 @@ func (x *Login) fields(c *coder) {
 	c.hash(&x.Nonce)
 	c.instant(&x.Until)
 	c.id((*[16]byte)(&x.Pod))
+	c.blob(&x.Origin)
 }
 
 func (x *Refresh) fields(c *coder) {
@@ -241,6 +244,7 @@ func (x *Refresh) fields(c *coder) {
 	c.hash(&x.Access)
 	c.hash(&x.Refresh)
 	c.id((*[16]byte)(&x.Pod))
+	c.blob(&x.Origin)
 }
 
 func (x *Logout) fields(c *coder) {

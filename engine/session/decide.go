@@ -62,7 +62,7 @@ const (
 
 func (c *Login) valid() bool {
 	if !c.User.Valid() || len(c.Client) > maxClient || len(c.Scopes) > maxScopes ||
-		c.Verdict < Matched || c.Verdict > NoSuchUser {
+		len(c.Origin) > maxOrigin || c.Verdict < Matched || c.Verdict > NoSuchUser {
 		return false
 	}
 	for _, scope := range c.Scopes {
@@ -91,7 +91,8 @@ func (s *State) decideLogin(c *Login, now Instant) ([]Event, Reply) {
 	if u.registered && c.Credential < u.credential {
 		return refuse(StaleCredential)
 	}
-	rejected := &LoginRejected{Header: Header{now, c.User}, Venue: c.Venue, Verdict: c.Verdict, Client: c.Client}
+	rejected := &LoginRejected{Header: Header{now, c.User}, Venue: c.Venue, Verdict: c.Verdict, Client: c.Client,
+		Origin: c.Origin}
 	live := u.liveAt(c.Venue, now)
 	switch {
 	case now < u.lockedUntil:
@@ -137,7 +138,7 @@ func (s *State) startSession(c *Login, policy Policy, u *user, live []*live, now
 		Credential: c.Credential, Until: earliest(now.Add(policy.Absolute), c.Until), Idle: policy.Idle,
 		Access: c.Access, AccessIdle: policy.AccessIdle,
 		Failed: u.failures, Rejected: u.rejected, PreviousLogin: u.lastLogin, Scopes: c.Scopes,
-		Nonce: c.Nonce,
+		Nonce: c.Nonce, Origin: c.Origin,
 	}
 	if c.Bound {
 		started.Pod = c.Pod
@@ -162,7 +163,7 @@ func (s *State) decideRefresh(c *Refresh, now Instant) ([]Event, Reply) {
 	policy, known := s.policy(c.Venue)
 	none := TokenHash{}
 	if !known || c.Session == (SessionID{}) || c.Presented == none || c.Access == none || c.Handle == (Handle{}) ||
-		(policy.Rotate && (c.Refresh == none || c.Refresh == c.Presented)) {
+		len(c.Origin) > maxOrigin || (policy.Rotate && (c.Refresh == none || c.Refresh == c.Presented)) {
 		return refuse(InvalidCommand)
 	}
 	l := s.sessions[c.Session]
@@ -197,7 +198,7 @@ func (s *State) decideRefresh(c *Refresh, now Instant) ([]Event, Reply) {
 
 func (l *live) renewal(c *Refresh, policy Policy, now Instant) *SessionRefreshed {
 	e := &SessionRefreshed{Header: Header{now, l.User}, Session: l.ID, Generation: l.Generation + 1,
-		Handle: c.Handle, Access: c.Access, Pod: l.moved(c.Pod)}
+		Handle: c.Handle, Access: c.Access, Pod: l.moved(c.Pod), Origin: c.Origin}
 	if policy.AccessLifetime > 0 {
 		e.AccessUntil = now.Add(policy.AccessLifetime)
 	}

@@ -132,6 +132,7 @@ type LoginRejected struct {
 	RetryAt Instant // with Locked: when the account opens again
 
 	Failures uint32 // with WrongCredentials: consecutive failures, this one included
+	Origin   []byte // a sealed [Origin]: where the client was; of a name nobody has, bytes that no key opens
 }
 
 // SessionStarted: a login was accepted.
@@ -155,6 +156,7 @@ type SessionStarted struct {
 	Scopes        []string
 	Nonce         TokenHash // what the login answered to, used up by it; zero: nothing
 	Pod           PodID     // with Bound: the pod that the client is on
+	Origin        []byte    // a sealed [Origin]: where the client was; empty: not recorded
 }
 
 // SessionRefreshed: the access token before this one is dead.
@@ -169,6 +171,7 @@ type SessionRefreshed struct {
 	RefreshUntil Instant
 	SpentUntil   Instant // with a rotation: until when the replaced token still leads to the same successor
 	Pod          PodID   // of a bound session: the pod that the client is on now; zero: as before
+	Origin       []byte  // a sealed [Origin], without a name: where the client was; empty: not recorded
 }
 
 // SessionTouched: the session was in use at this time.
@@ -290,6 +293,7 @@ func (x *LoginRejected) fields(c *coder) {
 	text(c, &x.Client)
 	c.instant(&x.RetryAt)
 	c.uint32(&x.Failures)
+	c.blob(&x.Origin)
 }
 
 func (x *SessionStarted) fields(c *coder) {
@@ -312,6 +316,7 @@ func (x *SessionStarted) fields(c *coder) {
 	texts(c, &x.Scopes)
 	c.hash(&x.Nonce)
 	c.id((*[16]byte)(&x.Pod))
+	c.blob(&x.Origin)
 }
 
 func (x *SessionRefreshed) fields(c *coder) {
@@ -325,6 +330,7 @@ func (x *SessionRefreshed) fields(c *coder) {
 	c.instant(&x.RefreshUntil)
 	c.instant(&x.SpentUntil)
 	c.id((*[16]byte)(&x.Pod))
+	c.blob(&x.Origin)
 }
 
 func (x *SessionTouched) fields(c *coder) {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"encoding/binary"
 	"strings"
 	"testing"
@@ -50,6 +51,7 @@ func TestOneCommandFitsOnePage(t *testing.T) {
 	s.policies = narrowed
 	login := crowd(longest, Zenith, 1<<41)
 	login.Client = strings.Repeat("c", maxClient)
+	login.Origin = bytes.Repeat([]byte{0xFF}, maxOrigin)
 	for range maxScopes {
 		login.Scopes = append(login.Scopes, strings.Repeat("s", maxScope))
 	}

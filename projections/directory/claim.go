@@ -78,8 +78,9 @@ func (s *Store) Claim(ctx context.Context, names []string) (session.UserID, erro
 //
 // The record goes first, by one write: from then on nobody logs in. Then the claims, then the markers that deleting
 // leaves in the bucket, whose keys hold the hash of the name. A crash in between is repaired by repeating the command,
-// or by [Store.Sweep], when only the name is known and it leads nowhere any more. The server takes the bytes off the
-// disk when it next compacts the file they stand in; only encryption at rest covers the time until then, and copies.
+// or by [Store.Sweep], when only the name is known and it leads nowhere any more. The bucket overwrites on the
+// disk what is replaced and removed; copies of the disk, and a cluster's own logs for a while, are out of its reach. With
+// the record goes the seed, and with that all that the book, the feed or a copy of them says of where the user came from.
 // Errors: [ErrNotFound].
 func (s *Store) Remove(ctx context.Context, user session.UserID) error {
 	for range 16 {

@@ -36,7 +36,7 @@ var ErrNotReady = errors.New("the directory has not been read yet")
 
 // Config is what a directory needs. The deployment key is required.
 type Config struct {
-	// DeploymentKey derives decoy users; the same on all pods.
+	// DeploymentKey derives decoy users and seals origins; the same on all pods.
 	DeploymentKey [32]byte
 	// Parameters are the cost of a check of a name nobody has; the zero value: [DefaultParameters]. They should be those
 	// of the stored verifiers, or the time tells.
@@ -54,6 +54,8 @@ type Directory struct {
 	sealer sealer
 	// nobodys is a sealed key that is nobody's.
 	nobodys []byte
+	// stray is the seed for those who have none: see [Directory.Seal].
+	stray Seed
 
 	mu      sync.RWMutex
 	view    *view         // guarded by mu, with all in it
@@ -77,6 +79,7 @@ func New(kv jetstream.KeyValue, cfg Config, log *slog.Logger) *Directory {
 	return &Directory{
 		kv: kv, cfg: cfg, log: log, hash: argon2.IDKey, dummy: phc{cfg.Parameters, salt, hash}, ready: make(chan struct{}),
 		view: newView(), moved: make(chan struct{}), sealer: sealer, nobodys: sealer.seal("", session.NoVenue, hash[:16]),
+		stray: newSeed(),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"reflect"
+	"slices"
 	"time"
 
 	"rollbook/engine/session"
@@ -26,7 +27,10 @@ type Record struct {
 	Last       string          // family name, may be empty
 	Scopes     []string        // access rights that a venue may grant, may be empty
 	// Keys are the user's API keys by venue, sealed: see keys.go.
-	Keys    map[string][]byte
+	Keys map[string][]byte
+	// Seed is half of the key that the user's origins are sealed under: see origins.go. Empty: a user from before there
+	// were seeds, whom the next change of the record gives one.
+	Seed    Seed
 	Created time.Time // UTC
 	Changed time.Time // UTC
 
@@ -47,7 +51,7 @@ func (r *Record) AllowedAt(venue session.Venue) bool {
 	return len(r.Venues) == 0
 }
 
-// hidden is the record without its verifier and without a share in the original's lists.
+// hidden is the record without its verifier, its seed and without a share in the original's lists.
 func (r *Record) hidden() Record {
 	c := r.clone()
 	if c.Verifier != "" {
@@ -56,6 +60,7 @@ func (r *Record) hidden() Record {
 	for venue := range c.Keys {
 		c.Keys[venue] = nil // that there is one may be shown
 	}
+	c.Seed = nil
 	return c
 }
 
@@ -63,6 +68,7 @@ func (r *Record) clone() Record {
 	c := *r
 	c.Names = append([]string(nil), r.Names...)
 	c.Keys = maps.Clone(r.Keys)
+	c.Seed = slices.Clone(r.Seed)
 	c.Venues = append([]session.Venue(nil), r.Venues...)
 	c.Scopes = append([]string(nil), r.Scopes...)
 	return c
@@ -92,7 +98,7 @@ func (r *Record) fields(version *int, venues *[]string) []field {
 	return []field{
 		{"version", version}, {"user", &r.User}, {"names", &r.Names}, {"verifier", (*string)(&r.Verifier)},
 		{"credential", &r.Credential}, {"venues", venues}, {"first", &r.First}, {"last", &r.Last}, {"scopes", &r.Scopes},
-		{"keys", &r.Keys}, {"created", &r.Created}, {"changed", &r.Changed}, {"erased", &r.erased},
+		{"keys", &r.Keys}, {"seed", (*[]byte)(&r.Seed)}, {"created", &r.Created}, {"changed", &r.Changed}, {"erased", &r.erased},
 	}
 }
 
@@ -176,6 +182,9 @@ func (r *Record) validate() (keys []nameKey, hashed *phc, err error) {
 	}
 	if r.Credential == 0 {
 		return nil, nil, errors.New("the credential's generation is not set")
+	}
+	if len(r.Seed) != 0 && len(r.Seed) != seedLength {
+		return nil, nil, errors.New("the seed is not of its length")
 	}
 	for _, v := range r.Venues {
 		if _, err := session.ParseVenue(v.String()); err != nil {

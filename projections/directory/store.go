@@ -120,14 +120,15 @@ func (s *Store) List(ctx context.Context) ([]Record, error) {
 	return list, errors.Join(append(failures, err)...)
 }
 
-// Create stores a new user whose names are claimed for its id, as the last of the three writes. Credential, Created
-// and Changed are set here. The user has no password before [Store.SetPassword], unless the record brings an imported
+// Create stores a new user whose names are claimed for its id, as the last of the three writes. Credential, Seed,
+// Created and Changed are set here. The user has no password before [Store.SetPassword], unless the record brings an imported
 // verifier or one of [Store.Hash]. Of any number of creations of one id exactly one succeeds; the others get [ErrExists].
 func (s *Store) Create(ctx context.Context, r Record) (Record, error) {
 	r = r.clone()
 	r.Created = s.now()
 	r.Changed = r.Created
 	r.Credential = 1
+	r.Seed = newSeed()
 	data, err := r.encode()
 	if err != nil {
 		return Record{}, fmt.Errorf("create user %s: %w", r.User, err)
@@ -154,8 +155,8 @@ func (s *Store) Create(ctx context.Context, r Record) (Record, error) {
 }
 
 // Update changes a record and returns it as stored. change may be called again on a newer record when another command
-// was faster; it must not keep what it is given. User, Credential, Created and Changed are not its to set: a changed
-// verifier or API key raises Credential, which the caller then announces in the book.
+// was faster; it must not keep what it is given. User, Credential, Seed, Created and Changed are not its to set: a
+// changed verifier or API key raises Credential, which the caller then announces in the book.
 //
 // New names are claimed before the record is written and names given up are let go after it. A crash before the record
 // leaves claims that lead to a record without the name, so to nobody; a crash after it leaves the old claims in the
@@ -170,7 +171,10 @@ func (s *Store) Update(ctx context.Context, user session.UserID, change func(*Re
 		if err := change(&r); err != nil {
 			return Record{}, fmt.Errorf("update user %s: %w", user, err)
 		}
-		r.User, r.Credential, r.Created, r.Changed = old.User, old.Credential, old.Created, s.now()
+		r.User, r.Credential, r.Seed, r.Created, r.Changed = old.User, old.Credential, old.Seed, old.Created, s.now()
+		if len(r.Seed) == 0 {
+			r.Seed = newSeed()
+		}
 		if r.Verifier != old.Verifier || !maps.EqualFunc(r.Keys, old.Keys, bytes.Equal) {
 			r.Credential++
 		}
@@ -267,13 +271,14 @@ func (s *Store) get(ctx context.Context, user session.UserID) (Record, uint64, e
 	return r, e.Revision(), nil
 }
 
-// each calls fn for what the bucket holds under the pattern at this moment, without what was deleted.
+// each calls fn for what the bucket holds under the pattern at this moment, without what was deleted or replaced.
 func (s *Store) each(ctx context.Context, pattern string, fn func(jetstream.KeyValueEntry)) error {
 	w, finish, err := watch(ctx, s.kv, pattern)
 	if err != nil {
 		return fmt.Errorf("read the directory: %w", err)
 	}
 	defer finish()
+	newest := map[string]jetstream.KeyValueEntry{} // for a moment there are two of a key, and after a crash for longer
 	for {
 		select {
 		case <-ctx.Done():
@@ -282,12 +287,16 @@ func (s *Store) each(ctx context.Context, pattern string, fn func(jetstream.KeyV
 			if !open {
 				return errors.New("read the directory: the watch ended")
 			}
-			if e == nil {
-				return nil
+			if e != nil {
+				newest[e.Key()] = e
+				continue
 			}
-			if e.Operation() == jetstream.KeyValuePut {
-				fn(e)
+			for _, e := range newest {
+				if e.Operation() == jetstream.KeyValuePut {
+					fn(e)
+				}
 			}
+			return nil
 		}
 	}
 }

@@ -11,31 +11,33 @@ import (
 	"rollbook/projections/directory"
 )
 
-type userRemove struct {
+type userErase struct {
 	userNamed `embed:""`
 	Yes       bool `help:"Do not ask first." short:"y"`
 	JSON      bool `help:"Print one JSON object." name:"json"`
 }
 
-// Help is shown by `user remove --help`.
-func (userRemove) Help() string {
+// Help is shown by `user erase --help`.
+func (userErase) Help() string {
 	return `The user's sessions end. The names, the password, the API keys and whatever else the directory holds of the user are
-erased, for good; a name can be given to somebody else, who is another user to the book. What the user did stays in the
-book, under an id that says nothing of the person. To shut somebody out for a while, use rollbook user disable.
-When the command is interrupted or fails, repeat it.`
+erased, for good, and overwritten on the disk; a name can be given to somebody else, who is another user to the book. What
+the user did stays in the book, under an id that says nothing of the person, and so does every proof about it. Where they
+came from stands there sealed under a key that goes with the record: nobody can open it any more, in the book, in the
+feed or in a copy of them. Out of reach are copies of the directory (backups), and what other systems have written
+down. To shut somebody out for a while, use rollbook user disable. When the command is interrupted or fails, repeat it.`
 }
 
-// removedUser is a user who was removed, as it is printed.
-type removedUser struct {
+// erasedUser is a user who was erased, as it is printed.
+type erasedUser struct {
 	User     session.UserID `json:"user"`
 	Name     string         `json:"name"`
 	Sessions uint64         `json:"sessions_ended"`
 }
 
-// Run removes the user: first in the book, which ends the sessions and refuses every login from then on, then in the
+// Run erases the user: first in the book, which ends the sessions and refuses every login from then on, then in the
 // directory. After a crash in between nobody logs in, and the same command goes on: the user is found until the record
 // is erased, and what that leaves behind (names that lead to nobody) is swept away by whoever asks for the name again.
-func (c *userRemove) Run(ctx context.Context, app *cli) error {
+func (c *userErase) Run(ctx context.Context, app *cli) error {
 	return c.at(ctx, app, func(d *desk) error {
 		store, err := d.store(ctx, directory.PasswordPolicy{})
 		if err != nil {
@@ -61,17 +63,17 @@ func (c *userRemove) Run(ctx context.Context, app *cli) error {
 		if err := store.Remove(ctx, r.User); err != nil {
 			return fmt.Errorf("%s is disabled, and not yet erased: repeat the command: %w", r.User, err)
 		}
-		removed := removedUser{r.User, r.Names[0], reply.Count}
+		erased := erasedUser{r.User, r.Names[0], reply.Count}
 		if c.JSON {
-			return printJSON(os.Stdout, removed)
+			return printJSON(os.Stdout, erased)
 		}
-		_, err = fmt.Printf("removed %s, who was %s; %s\n", printable(removed.Name), removed.User, ended(removed.Sessions))
+		_, err = fmt.Printf("erased %s, who was %s; %s\n", printable(erased.Name), erased.User, ended(erased.Sessions))
 		return err
 	})
 }
 
 // confirm says what will be lost, and asks.
-func (c *userRemove) confirm(ctx context.Context, d *desk, r directory.Record) error {
+func (c *userErase) confirm(ctx context.Context, d *desk, r directory.Record) error {
 	if c.Yes {
 		return nil
 	}

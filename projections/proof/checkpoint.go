@@ -1,0 +1,120 @@
+package proof
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"rollbook/bus"
+)
+
+// ErrCheckpoint says that a text is no checkpoint that this key has signed. Do not trust it.
+var ErrCheckpoint = errors.New("not a checkpoint that this key has signed")
+
+// Checkpoint is what a notary states of a partition's book. As text it is a C2SP tlog-checkpoint:
+//
+//	NAME/p<partition>
+//	<size, decimal>
+//	<root, base64>
+//	checkpoint <number> page <page>
+//
+// The fourth line is an extension line: the checkpoints of a partition are numbered from 1, so that none can be taken away
+// unseen, and each says which page it stands after.
+type Checkpoint struct {
+	Partition bus.Partition
+	Size      int64 // leaves
+	Root      Hash
+	Number    uint64
+	Page      uint64 // the last page that is covered
+}
+
+func (c Checkpoint) text(origin string) string {
+	return fmt.Sprintf("%s\n%d\n%s\ncheckpoint %d page %d\n", origin, c.Size, base64.StdEncoding.EncodeToString(c.Root[:]), c.Number, c.Page)
+}
+
+// Sign is the checkpoint as a signed note.
+func (k Key) Sign(c Checkpoint) ([]byte, error) {
+	origin := k.Public().Origin(c.Partition)
+	return note.Sign(&note.Note{Text: c.text(origin)}, signer{origin, k})
+}
+
+// Open checks the signature on a checkpoint of a partition and reads it. Signatures of others are passed over.
+func (k PublicKey) Open(p bus.Partition, signed []byte) (Checkpoint, error) {
+	origin := k.Origin(p)
+	opened, err := note.Open(signed, note.VerifierList(verifier{origin, k.key}))
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	for _, sig := range opened.Sigs { // two texts must not stand for one signature
+		if _, err := base64.StdEncoding.Strict().DecodeString(sig.Base64); err != nil {
+			return Checkpoint{}, fmt.Errorf("%w: the signature is not in canonical base64", ErrCheckpoint)
+		}
+	}
+	c, err := parseCheckpoint(opened.Text)
+	if err == nil && (c.Partition != p || c.text(origin) != opened.Text) {
+		err = errors.New("it is of another log, or in another form")
+	}
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	return c, nil
+}
+
+// OpenAny does so for whichever partition the checkpoint says that it is of.
+func (k PublicKey) OpenAny(signed []byte) (Checkpoint, error) {
+	c, err := parseCheckpoint(string(signed))
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	return k.Open(c.Partition, signed)
+}
+
+// parseCheckpoint reads the lines of a checkpoint, whoever has signed it; more may follow.
+func parseCheckpoint(text string) (c Checkpoint, err error) {
+	lines := strings.SplitN(text, "\n", 5)
+	if len(lines) < 5 {
+		return c, errors.New("it has too few lines")
+	}
+	_, partition, ok := cutLast(lines[0], "/p")
+	p, err1 := strconv.ParseUint(partition, 10, 16)
+	size, err2 := strconv.ParseInt(lines[1], 10, 64)
+	root, err3 := tlog.ParseHash(lines[2])
+	number, page, ok2 := strings.Cut(strings.TrimPrefix(lines[3], "checkpoint "), " page ")
+	n, err4 := strconv.ParseUint(number, 10, 64)
+	at, err5 := strconv.ParseUint(page, 10, 64)
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil || !ok || !ok2 || size < 0 {
+		return c, errors.New("its lines do not say what a checkpoint's say")
+	}
+	return Checkpoint{bus.Partition(p), size, root, n, at}, nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// openRecord checks a stored checkpoint, with the edge beside it.
+func (k PublicKey) openRecord(r bus.NotaryRecord) (Checkpoint, Edge, error) {
+	c, err := k.Open(r.Partition, r.Data)
+	if err != nil {
+		return c, Edge{}, err
+	}
+	edge, err := parseEdge(r.Edge)
+	if err != nil {
+		return c, edge, fmt.Errorf("%w: the edge beside it: %w", ErrCheckpoint, err)
+	}
+	if edge.size != c.Size || edge.Root() != c.Root {
+		return c, edge, fmt.Errorf("%w: the edge beside it has another root", ErrCheckpoint)
+	}
+	if r.Page != c.Page {
+		return c, edge, fmt.Errorf("%w: beside it stands page %d, and it says %d", ErrCheckpoint, r.Page, c.Page)
+	}
+	return c, edge, nil
+}

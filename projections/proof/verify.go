@@ -1,0 +1,326 @@
+package proof
+
+import (
+	"fmt"
+	"slices"
+
+	"rollbook/bus"
+)
+
+// Kind says what a record is.
+type Kind string
+
+// The kinds of records.
+const (
+	PageRecord       Kind = "page"
+	LeavesRecord     Kind = "leaves"
+	CheckpointRecord Kind = "checkpoint"
+)
+
+// Record is a page of a book or a message of the notary's, as stored: what is verified.
+type Record struct {
+	Kind      Kind
+	Partition bus.Partition
+	Page      uint64 // of a page, its number; of a checkpoint, the page that stands beside it
+	Seq       uint64 // of the notary's messages: the place in their stream. Nothing is proved by it
+	From      uint64 // of leaf hashes: the place of the first in the tree
+	Edge      string // of a checkpoint: the edge beside it
+	Data      []byte // the page, the leaf hashes, or the signed note
+}
+
+// Fault says what is wrong. The words are stable.
+type Fault string
+
+// The faults.
+const (
+	PageChanged   Fault = "page-changed"         // its bytes are not those that were signed
+	PageDamaged   Fault = "page-damaged"         // it is not a page
+	PageMissing   Fault = "page-missing"         // another page, or none, stands in its place
+	Unlocated     Fault = "pages-changed"        // one of those up to the checkpoint; the leaf hashes that would tell which are bad too
+	BadSignature  Fault = "checkpoint-signature" // the key has not signed it
+	NumberMissing Fault = "checkpoint-missing"   // another checkpoint stands in its place
+	BadHeader     Fault = "checkpoint-header"    // what stands beside it is not what it says
+	BadLeaves     Fault = "leaves"               // the leaf hashes before it are not those of the tree
+	SplitView     Fault = "split-view"           // a checkpoint that was kept is of another history
+	RolledBack    Fault = "rolled-back"          // a checkpoint that was kept is of more than there is
+	BadFile       Fault = "file"                 // an export that cannot be read to its end
+)
+
+// Finding is the first thing that is wrong in a partition.
+type Finding struct {
+	Fault      Fault         `json:"fault"`
+	Partition  bus.Partition `json:"partition"`
+	Page       uint64        `json:"page,omitempty"`       // the first bad page; 0: it is about a checkpoint
+	Index      int           `json:"index"`                // the event of that page, from 0; -1: the page as a whole
+	Checkpoint uint64        `json:"checkpoint,omitempty"` // the number of the checkpoint; 0: it is about a page
+	Line       int           `json:"line,omitempty"`       // of an export
+	Text       string        `json:"text"`
+}
+
+func (f Finding) String() string { return fmt.Sprintf("partition %s: %s", f.Partition, f.Text) }
+
+// Verified says how far a partition has been verified.
+type Verified struct {
+	Partition  bus.Partition `json:"partition"`
+	Page       uint64        `json:"page"` // every page up to here, since where the records begin, is as it was signed
+	Leaves     int64         `json:"leaves"`
+	Checkpoint uint64        `json:"checkpoint"`
+	Events     uint64        `json:"events"`    // that were verified
+	Uncovered  uint64        `json:"uncovered"` // pages after the last checkpoint, of which nothing is proved
+}
+
+// Verifier takes the records of any number of partitions, each in order, and finds the first fault of each. It belongs to
+// one goroutine.
+type Verifier struct {
+	key   PublicKey
+	parts map[bus.Partition]*verified
+}
+
+// verified is the progress in one partition.
+type verified struct {
+	p       bus.Partition
+	edge    Edge     // of the last good checkpoint
+	number  uint64   // its number
+	page    uint64   // and its page
+	next    uint64   // the page that must come next
+	leaves  []Hash   // of the pages since
+	bounds  []bound  // and where each of those ends among them
+	said    []Hash   // the leaf hashes that the notary left since
+	broken  *Finding // the first page since that is none, or is not in its place
+	known   []Checkpoint
+	events  uint64
+	hasher  Hasher
+	finding *Finding
+}
+
+type bound struct {
+	page  uint64
+	leaf  int // how many leaves there are through it
+	event int // how many of its own are events
+}
+
+// NewVerifier verifies what was signed with a key, from the first page on. known are checkpoints that were kept, for which
+// Open has vouched: the history that is found must be theirs.
+func NewVerifier(key PublicKey, known ...Checkpoint) *Verifier {
+	v := &Verifier{key: key, parts: map[bus.Partition]*verified{}}
+	for _, c := range known {
+		w := v.part(c.Partition)
+		w.known = append(w.known, c)
+	}
+	return v
+}
+
+func (v *Verifier) part(p bus.Partition) *verified {
+	w := v.parts[p]
+	if w == nil {
+		w = &verified{p: p, next: 1}
+		v.parts[p] = w
+	}
+	return w
+}
+
+// Begin has a partition begin after a checkpoint in place of its first page.
+func (v *Verifier) Begin(base Record) {
+	w := v.part(base.Partition)
+	c, edge, err := v.key.openRecord(bus.NotaryRecord{Partition: base.Partition, Page: base.Page, Edge: base.Edge, Data: base.Data})
+	if err != nil {
+		w.fail(Finding{Fault: BadSignature, Index: -1, Text: "the checkpoint that it begins after: " + err.Error()})
+		return
+	}
+	w.edge, w.number, w.page, w.next = edge, c.Number, c.Page, c.Page+1
+	for _, known := range w.known {
+		switch {
+		case known.Size < c.Size:
+			w.fail(Finding{Fault: SplitView, Index: -1, Checkpoint: known.Number, Text: fmt.Sprintf(
+				"the checkpoint %d that was kept is from before page %d, where the records begin: it cannot be compared with them", known.Number, c.Page+1)})
+		case known.Size == c.Size && known.Root != c.Root:
+			w.fail(Finding{Fault: SplitView, Index: -1, Checkpoint: known.Number, Text: fmt.Sprintf("the checkpoint %d that was kept is of another history", known.Number)})
+		}
+	}
+}
+
+// Add takes the next record.
+func (v *Verifier) Add(r Record) {
+	w := v.part(r.Partition)
+	if w.finding != nil {
+		return
+	}
+	switch r.Kind {
+	case PageRecord:
+		w.addPage(r)
+	case LeavesRecord:
+		w.addLeaves(r)
+	case CheckpointRecord:
+		w.addCheckpoint(v.key, r)
+	}
+}
+
+func (w *verified) fail(f Finding) {
+	if w.finding == nil {
+		f.Partition = w.p
+		w.finding = &f
+	}
+}
+
+func (w *verified) addPage(r Record) {
+	if w.broken != nil {
+		return
+	}
+	if r.Page != w.next {
+		w.broken = &Finding{Fault: PageMissing, Page: w.next, Index: -1, Text: fmt.Sprintf("page %d is missing: page %d stands in its place", w.next, r.Page)}
+		return
+	}
+	page, err := bus.DecodePage(r.Data)
+	if err != nil {
+		w.broken = &Finding{Fault: PageDamaged, Page: r.Page, Index: -1, Text: fmt.Sprintf("page %d: %v", r.Page, err)}
+		return
+	}
+	w.leaves = w.hasher.Page(w.leaves, w.p, r.Page, page.Events, r.Data)
+	w.bounds = append(w.bounds, bound{r.Page, len(w.leaves), len(page.Events)})
+	w.next++
+}
+
+// addLeaves keeps what the notary left. One that was cut short left some without a checkpoint, and said them again.
+func (w *verified) addLeaves(r Record) {
+	list, ok := splitHashes(r.Data)
+	switch from := int64(r.From); {
+	case !ok:
+		w.said = nil
+	case from == w.edge.size:
+		w.said = list
+	case from == w.edge.size+int64(len(w.said)):
+		w.said = append(w.said, list...)
+	}
+}
+
+func (w *verified) addCheckpoint(key PublicKey, r Record) {
+	c, err := key.Open(w.p, r.Data)
+	expected := w.number + 1
+	switch {
+	case err != nil:
+		w.fail(Finding{Fault: BadSignature, Index: -1, Checkpoint: expected, Text: fmt.Sprintf("checkpoint %d: %v", expected, err)})
+		return
+	case c.Number != expected:
+		w.fail(Finding{Fault: NumberMissing, Index: -1, Checkpoint: expected,
+			Text: fmt.Sprintf("checkpoint %d is missing: checkpoint %d stands in its place", expected, c.Number)})
+		return
+	case r.Page != c.Page:
+		w.fail(Finding{Fault: BadHeader, Index: -1, Checkpoint: expected, Text: fmt.Sprintf("checkpoint %d is of page %d, and %d stands beside it", expected, c.Page, r.Page)})
+		return
+	}
+	at, whole := slices.BinarySearchFunc(w.bounds, c.Page, func(b bound, page uint64) int { return int(int64(b.page) - int64(page)) })
+	if !whole {
+		w.fail(w.locate(c, len(w.leaves)))
+		return
+	}
+	w.cover(c, r, at)
+}
+
+// cover folds the pages up to a checkpoint, and accepts it when that gives the signed root.
+func (w *verified) cover(c Checkpoint, r Record, at int) {
+	n := w.bounds[at].leaf
+	edge := w.edge.Clone()
+	var split *Checkpoint
+	for _, leaf := range w.leaves[:n] {
+		edge.Append(leaf)
+		for i, known := range w.known {
+			if known.Size == edge.size && known.Root != edge.Root() {
+				split = &w.known[i]
+			}
+		}
+	}
+	switch {
+	case edge.size != c.Size || edge.Root() != c.Root:
+		w.fail(w.locate(c, n))
+	case split != nil: // what is here was signed, and so was another history
+		w.fail(Finding{Fault: SplitView, Page: w.page + 1, Index: -1, Text: fmt.Sprintf(
+			"the checkpoint %d that was kept is of another history: the two part between page %d and page %d", split.Number, w.page+1, split.Page)})
+	case !slices.Equal(w.said, w.leaves[:n]):
+		w.fail(Finding{Fault: BadLeaves, Index: -1, Checkpoint: c.Number, Text: fmt.Sprintf("the leaf hashes before checkpoint %d are not those that it is the root of", c.Number)})
+	case r.Edge != edge.String():
+		w.fail(Finding{Fault: BadHeader, Index: -1, Checkpoint: c.Number, Text: fmt.Sprintf("the edge beside checkpoint %d is not that of its tree", c.Number)})
+	default:
+		w.accept(c, edge, at)
+	}
+}
+
+func (w *verified) accept(c Checkpoint, edge Edge, at int) {
+	for _, b := range w.bounds[:at+1] {
+		w.events += uint64(b.event)
+	}
+	n := w.bounds[at].leaf
+	w.edge, w.number, w.page, w.said = edge, c.Number, c.Page, nil
+	w.leaves = slices.Delete(w.leaves, 0, n)
+	w.bounds = slices.Delete(w.bounds, 0, at+1)
+	for i := range w.bounds {
+		w.bounds[i].leaf -= n
+	}
+}
+
+// locate names the first bad position before a checkpoint, of whose pages n leaves are there. The notary's leaf hashes
+// tell, when they are those that the checkpoint is the root of.
+func (w *verified) locate(c Checkpoint, n int) Finding {
+	tree := w.edge.Clone()
+	tree.Append(w.said...)
+	if tree.size == c.Size && tree.Root() == c.Root {
+		for i := range min(n, len(w.said)) {
+			if w.leaves[i] != w.said[i] {
+				return w.changed(i)
+			}
+		}
+	}
+	switch {
+	case w.broken != nil:
+		return *w.broken
+	case c.Page >= w.next:
+		return Finding{Fault: PageMissing, Page: w.next, Index: -1, Text: fmt.Sprintf("page %d is missing: checkpoint %d is of page %d", w.next, c.Number, c.Page)}
+	}
+	return Finding{Fault: Unlocated, Page: w.page + 1, Index: -1, Text: fmt.Sprintf(
+		"of the pages %d to %d one at least is not as it was signed by checkpoint %d", w.page+1, c.Page, c.Number)}
+}
+
+// changed is the finding about the leaf i since the last checkpoint.
+func (w *verified) changed(i int) Finding {
+	first := 0
+	for _, b := range w.bounds {
+		if i >= b.leaf {
+			first = b.leaf
+			continue
+		}
+		if index := i - first; index < b.event {
+			return Finding{Fault: PageChanged, Page: b.page, Index: index, Text: fmt.Sprintf("event %d of page %d is not as it was signed", index, b.page)}
+		}
+		return Finding{Fault: PageChanged, Page: b.page, Index: -1, Text: fmt.Sprintf("page %d is not as it was signed", b.page)}
+	}
+	panic("proof: a leaf of no page")
+}
+
+// End says that there are no more records, and gives what was found, and how far it is verified, by partition.
+func (v *Verifier) End() (findings []Finding, reached []Verified) {
+	for _, p := range v.partitions() {
+		w := v.parts[p]
+		if w.finding == nil && w.broken != nil {
+			w.fail(*w.broken)
+		}
+		for _, known := range w.known {
+			if known.Size > w.edge.size {
+				w.fail(Finding{Fault: RolledBack, Page: w.page + 1, Index: -1, Text: fmt.Sprintf(
+					"what was signed ends at page %d, and the checkpoint %d that was kept is of page %d", w.page, known.Number, known.Page)})
+			}
+		}
+		if w.finding != nil {
+			findings = append(findings, *w.finding)
+		}
+		reached = append(reached, Verified{p, w.page, w.edge.size, w.number, w.events, w.next - 1 - w.page})
+	}
+	return findings, reached
+}
+
+func (v *Verifier) partitions() []bus.Partition {
+	var list []bus.Partition
+	for p := range v.parts {
+		list = append(list, p)
+	}
+	slices.Sort(list)
+	return list
+}
