@@ -63,6 +63,7 @@ type cli struct {
 	Session   sessionCommands  `cmd:"" help:"See and end sessions."`
 	Token     tokenCommands    `cmd:"" help:"Make one-time tokens."`
 	BusConfig busConfig        `cmd:"" help:"Print the configuration of a NATS server for the bus, with a user for each role."`
+	Tail      tailCommand      `cmd:"" help:"Print the events as they happen."`
 	Doctor    doctorCommand    `cmd:"" help:"Say what is wrong with a set-up."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 }

@@ -146,6 +146,18 @@ func Behind(p Position) Start { return Start{behind: &p} }
 // At goes on where an earlier subscription was.
 func At(c Cursor) Start { return Start{at: &c} }
 
+// Same reports whether two subscriptions would begin alike.
+func (s Start) Same(as Start) bool {
+	same := func(a, b *Position) bool { return a == b || a != nil && b != nil && *a == *b }
+	text := func(c *Cursor) string {
+		if c == nil {
+			return ""
+		}
+		return c.String()
+	}
+	return s.all == as.all && s.since.Equal(as.since) && same(s.behind, as.behind) && text(s.at) == text(as.at)
+}
+
 // begin finds the sequence to begin with.
 func (s *Subscription) begin(ctx context.Context) error {
 	from := s.cfg.From
