@@ -33,6 +33,7 @@ const importTable = `
     projections             <- engine/session, bus
     projections/<name>      <- projections, engine/session, bus
     projections/feed/subscribe <- engine/session
+    backup                  <- engine/session, bus
     adapters                <- engine/session, bus
     adapters/<protocol>     <- adapters, engine/session
     cmd/rollbook            <- anything

@@ -135,7 +135,11 @@ type Config struct {
 	Timeout time.Duration
 	// Now is the pod's clock. Nil: time.Now.
 	Now func() time.Time
-	Log *slog.Logger
+	// Trace notes commands in the traces of their requests. Nil: nothing is traced.
+	Trace Tracer
+	// Metrics is what is measured. Nil: metrics that nobody reads.
+	Metrics *Metrics
+	Log     *slog.Logger
 }
 
 // Gate serves every protocol adapter of a pod. Its methods are safe for concurrent use.
@@ -163,6 +167,9 @@ func NewGate(cfg Config) *Gate {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics()
 	}
 	if cfg.Pod == (session.PodID{}) {
 		_, _ = rand.Read(cfg.Pod[:]) // never fails
@@ -205,12 +212,10 @@ func (g *Gate) submitTo(ctx context.Context, p bus.Partition, cmd session.Comman
 	return reply, err
 }
 
-// ask is submitTo, and says where the outcome stands in the book; zero: nowhere.
-func (g *Gate) ask(ctx context.Context, p bus.Partition, cmd session.Command) (session.Reply, bus.Position, error) {
-	ctx, cancel := context.WithTimeout(ctx, g.cfg.Timeout)
-	defer cancel()
+// exchange sends a command, awaits its outcome, and then that this pod has seen it. [Gate.ask] is what others call.
+func (g *Gate) exchange(ctx context.Context, p bus.Partition, cmd session.Command, travels bus.TraceContext) (session.Reply, bus.Position, error) {
 	answer, err := g.cfg.Submit.Submit(ctx, bus.Command{
-		ID: bus.NewCommandID(), Partition: p, Verb: string(cmd.Verb()), Body: session.EncodeCommand(cmd),
+		ID: bus.NewCommandID(), Partition: p, Verb: string(cmd.Verb()), Body: session.EncodeCommand(cmd), Trace: travels,
 	})
 	if err != nil {
 		return session.Reply{}, bus.Position{}, fmt.Errorf("%w: %s: %w", ErrUnavailable, cmd.Verb(), err)
@@ -222,7 +227,7 @@ func (g *Gate) ask(ctx context.Context, p bus.Partition, cmd session.Command) (s
 	if answer.Position != (bus.Position{}) && !session.Seeded("own writes are not awaited") {
 		// The outcome is on disk. If this pod cannot follow in time it answers all the same: what it then does not
 		// know it will not call invalid.
-		if err := g.cfg.Follower.Await(ctx, answer.Position); err != nil {
+		if err := g.await(ctx, answer.Position); err != nil {
 			g.cfg.Log.Warn("answering before this pod has seen its own write", "command", cmd.Verb(), "position", answer.Position, "err", err)
 		}
 	}

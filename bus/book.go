@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -26,6 +27,7 @@ type StoredPage struct {
 	Seq    uint64    // its place in the book: 1, 2, 3, ...
 	Stored time.Time // the server's clock when it was stored
 	Data   []byte    // for DecodePage; not used again by the bus
+	Trace  TraceContext
 }
 
 // Book is the book of one partition. It asks nothing of the server.
@@ -60,6 +62,9 @@ func (k *Book) Append(ctx context.Context, expectLast uint64, page []byte) (seq 
 			headerExpectedLastSeq: {strconv.FormatUint(expectLast, 10)},
 		},
 		Data: page,
+	}
+	if t := traceIn(ctx); t.Parent != "" {
+		maps.Copy(request.Header, t.header())
 	}
 	if int64(request.Size()) > k.bus.nc.MaxPayload() {
 		return 0, fmt.Errorf("append to %s: %w: a page of %d bytes is too large", BookStream(k.p), ErrNotStored, len(page))

@@ -39,6 +39,9 @@ func (b *Bus) bucket(ctx context.Context, name, bell string) (*bucket, error) {
 	return &bucket{KeyValue: kv, bus: b, stream: "KV_" + name, prefix: "$KV." + name + ".", bell: bell}, nil
 }
 
+// name is the bucket's name, or the stream's when it is none.
+func (k *bucket) name() string { return strings.TrimPrefix(k.stream, "KV_") }
+
 // PurgeDeletes removes the markers of all deleted keys, whatever their age: the
 // options can not be read outside the library. A key that is written meanwhile
 // keeps its value. A bucket that erases has the markers overwritten, because their
@@ -105,6 +108,7 @@ type entry struct {
 	created  time.Time
 	delta    uint64
 	op       jetstream.KeyValueOp
+	header   nats.Header // as the server sent it
 }
 
 func (e entry) Bucket() string                  { return e.bucket }
@@ -153,7 +157,7 @@ func (r *bucketReader) through(ctx context.Context, atLeast uint64, fn func(entr
 			var gone bool
 			if gone, err = r.nothingNext(ctx); gone {
 				r.last = atLeast
-				return fn(entry{bucket: r.bucket.Bucket(), revision: atLeast, op: jetstream.KeyValuePurge})
+				return fn(entry{bucket: r.bucket.name(), revision: atLeast, op: jetstream.KeyValuePurge})
 			}
 		}
 		if errors.Is(err, ErrNotPermitted) {
@@ -161,7 +165,7 @@ func (r *bucketReader) through(ctx context.Context, atLeast uint64, fn func(entr
 		}
 		if err != nil && !failed {
 			failed = true
-			r.bucket.bus.log.Warn("a bucket can not be read, trying on", "bucket", r.bucket.Bucket(), "after", r.last)
+			r.bucket.bus.log.Warn("a bucket can not be read, trying on", "bucket", r.bucket.name(), "after", r.last)
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return err
@@ -221,7 +225,7 @@ func (k *bucket) entry(m *nats.Msg) (entry, error) {
 		return entry{}, fmt.Errorf("read %s: an entry without its key, sequence or time", k.stream)
 	}
 	pending, _ := headerUint(m, headerNumPending)
-	e := entry{bucket: k.Bucket(), key: key, value: m.Data, revision: seq, created: at, delta: pending, op: jetstream.KeyValuePut}
+	e := entry{bucket: k.name(), key: key, header: m.Header, value: m.Data, revision: seq, created: at, delta: pending, op: jetstream.KeyValuePut}
 	switch headerOf(m, headerKVOperation) {
 	case "DEL":
 		e.op = jetstream.KeyValueDelete

@@ -28,6 +28,7 @@ type Command struct {
 	Partition Partition
 	Verb      string // one subject token: lower-case letters, digits, '_', '-'
 	Body      []byte // opaque, at most MaxCommand bytes; not used after Submit returns
+	Trace     TraceContext
 }
 
 // MaxCommand is the largest body of a command, in bytes.
@@ -71,6 +72,7 @@ type call struct {
 	partition Partition
 	subject   string
 	message   []byte
+	trace     nats.Header // what the message says of its trace; nil, and then it has no header at all
 	timer     *time.Timer
 	signal    chan signal // room for one
 
@@ -164,10 +166,16 @@ func (s *Submitter) Submit(ctx context.Context, c Command) (Reply, error) {
 // When it can not even be sent, that is a refusal: nothing is kept to be sent
 // later.
 func (s *Submitter) publish(k *call, ask bool) {
-	var err error
+	reply, err := "", error(nil)
 	if ask {
-		err = s.bus.nc.PublishRequest(k.subject, s.inbox+".a."+strconv.FormatUint(k.token, 36), k.message)
-	} else {
+		reply = s.inbox + ".a." + strconv.FormatUint(k.token, 36)
+	}
+	switch {
+	case k.trace != nil:
+		err = s.bus.nc.PublishMsg(&nats.Msg{Subject: k.subject, Reply: reply, Header: k.trace, Data: k.message})
+	case ask:
+		err = s.bus.nc.PublishRequest(k.subject, reply, k.message)
+	default:
 		err = s.bus.nc.Publish(k.subject, k.message)
 	}
 	if err != nil {
@@ -197,6 +205,7 @@ func (s *Submitter) begin(c Command) (k *call, ask bool, err error) {
 	k.tries, k.refusals, k.refusal = 1, 0, nil
 	k.subject = CommandSubject(c.Partition, c.Verb)
 	k.message = appendCommand(k.message[:0], c.ID, k.token, s.inbox+".o", c.Body)
+	k.trace = c.Trace.header()
 	s.calls[k.token] = k
 	return k, now.Sub(s.answered[c.Partition]) > trustOutcomes, nil
 }

@@ -26,6 +26,9 @@ var (
 	// ErrUnfinished: a Create was cut short. Nothing is written yet: Create with
 	// the layout that Open gives beside this error completes it.
 	ErrUnfinished = errors.New("the book was not created to the end")
+	// ErrRestoring: a restore was cut short, or is under way. Part of the pages may
+	// be missing: repeat the restore, with the same backup, to its end.
+	ErrRestoring = errors.New("the book is being restored from a backup, or that was cut short")
 	// ErrNoCommands: all is there but COMMANDS, which does not outlive a server that
 	// stands alone. The next writer to start makes it.
 	ErrNoCommands = errors.New("the command stream is missing: the next writer to start makes it")

@@ -31,6 +31,7 @@ type Received struct {
 	ID     CommandID
 	Verb   string
 	Body   []byte // opaque; not used again by the bus
+	Trace  TraceContext
 
 	inbox    string
 	token    uint64
@@ -250,6 +251,7 @@ func (in *Intake) accept(m *nats.Msg) {
 		ID:     id,
 		Verb:   verb,
 		Body:   body,
+		Trace:  traceOf(m),
 		inbox:  in.inboxes[string(inbox)],
 		token:  token,
 

@@ -74,19 +74,8 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 	if err := b.checkEmpty(ctx); err != nil {
 		return fmt.Errorf("create the book: %w", err)
 	}
-	if err := b.createCommands(ctx, l); err != nil {
+	if err := b.createBeside(ctx, l); err != nil {
 		return fmt.Errorf("create the book: %w", err)
-	}
-	if _, err := b.js.CreateStream(ctx, directoryConfig(l)); err != nil {
-		return fmt.Errorf("create the book: the directory: %w", err)
-	}
-	if err := b.createKeys(ctx, l); err != nil {
-		return fmt.Errorf("create the book: the keys: %w", err)
-	}
-	for _, cfg := range sideStreams(l) {
-		if _, err := b.js.CreateStream(ctx, cfg); err != nil {
-			return fmt.Errorf("create the book: %s: %w", cfg.Name, err)
-		}
 	}
 	for p := l.Partitions - 1; p >= 0; p-- {
 		cfg := bookConfig(l, Partition(p))
@@ -95,6 +84,26 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 		}
 	}
 	b.layout.Store(&l)
+	return nil
+}
+
+// createBeside makes all that a book needs beside it. What is there as it must be
+// stays as it is.
+func (b *Bus) createBeside(ctx context.Context, l Layout) error {
+	if err := b.createCommands(ctx, l); err != nil {
+		return err
+	}
+	if _, err := b.js.CreateStream(ctx, directoryConfig(l)); err != nil {
+		return fmt.Errorf("the directory: %w", err)
+	}
+	if err := b.createKeys(ctx, l); err != nil {
+		return fmt.Errorf("the keys: %w", err)
+	}
+	for _, cfg := range sideStreams(l) {
+		if _, err := b.js.CreateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("%s: %w", cfg.Name, err)
+		}
+	}
 	return nil
 }
 
@@ -334,10 +343,10 @@ func commandsConfig(l Layout) jetstream.StreamConfig {
 	}
 }
 
-// sideStreams are the streams beside the book: what is in them follows from it,
-// and the truth is not lost with them.
+// sideStreams are the streams beside the book. The book's truth is not lost with
+// them; of what does not follow from it, see TruthsBeside.
 func sideStreams(l Layout) []jetstream.StreamConfig {
-	return []jetstream.StreamConfig{snapshotsConfig(l), checkpointsConfig(l), feedConfig(l)}
+	return []jetstream.StreamConfig{snapshotsConfig(l), checkpointsConfig(l), feedConfig(l), webhooksConfig(l)}
 }
 
 // snapshotsConfig is the stream of snapshots: of every subject the newest message.

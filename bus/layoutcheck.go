@@ -17,14 +17,18 @@ func layoutOf(cfg jetstream.StreamConfig) (Layout, error) {
 	if !ok {
 		return Layout{}, fmt.Errorf("%w: %s was not made by rollbook: its metadata name no layout", ErrLayout, cfg.Name)
 	}
-	if version != layoutVersion {
+	if version != layoutVersion && version != layoutRestoring {
 		return Layout{}, fmt.Errorf("%w: %s has layout version %s, this program knows %s", ErrLayout, cfg.Name, version, layoutVersion)
 	}
 	n, err := strconv.Atoi(cfg.Metadata[metaPartitions])
 	if err != nil || n < 1 || n > MaxPartitions {
 		return Layout{}, fmt.Errorf("%w: %s names %q as its partition count", ErrLayout, cfg.Name, cfg.Metadata[metaPartitions])
 	}
-	return Layout{Partitions: n, Replicas: cfg.Replicas}, nil
+	l := Layout{Partitions: n, Replicas: cfg.Replicas}
+	if version == layoutRestoring {
+		return l, ErrRestoring
+	}
+	return l, nil
 }
 
 // checkBook compares what a book is with what it must be. An operator may set

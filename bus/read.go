@@ -99,5 +99,5 @@ func (g *getter) batch(ctx context.Context, last *uint64, through uint64, fn fun
 func storedPage(m *nats.Msg) (StoredPage, bool) {
 	seq, ok := headerUint(m, headerSequence)
 	at, err := time.Parse(time.RFC3339Nano, headerOf(m, headerTimeStamp))
-	return StoredPage{Seq: seq, Stored: at, Data: m.Data}, ok && err == nil
+	return StoredPage{Seq: seq, Stored: at, Data: m.Data, Trace: traceOf(m)}, ok && err == nil
 }

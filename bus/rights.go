@@ -7,7 +7,7 @@ type Role string
 
 // The roles. What each may is in rightsOf; what each may not is all the rest.
 const (
-	RoleOwner    Role = "owner"    // makes and changes the streams: `init`, and nothing day to day
+	RoleOwner    Role = "owner"    // makes and changes the streams, and fills new ones: `init` and `restore`, and nothing day to day
 	RoleEngine   Role = "engine"   // writes the books, takes the commands, stores snapshots and the feed
 	RoleService  Role = "service"  // engine and adapters in one process: `serve` on a bus elsewhere
 	RoleAdapter  Role = "adapter"  // a pod: asks for what clients may ask, reads the books and the directory
@@ -95,7 +95,7 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 	var r rights
 	switch role {
 	case RoleOwner:
-		r.ask("$JS.API.>")
+		r.ask("$JS.API.>", subjectBookPrefix+"*", subjectDirectory+">", subjectWebhooks+">", subjectCheckpoint+">")
 		r.askServers()
 	case RoleEngine:
 		r.write(partitions)
@@ -121,6 +121,8 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.readDirectory()
 		r.readFeed()
 		r.ask(subjectDirectory+">", apiMessageDelete+streamDirectory, apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys)
+		r.readBucket(streamWebhooks) // for a backup, and to show them
+		r.ask(apiMessageGet + StreamCheckpoints)
 		r.hear(subjectAllEngines, subjectAllPods)
 		r.askServers()
 	case RoleAuditor:

@@ -19,6 +19,8 @@ const (
 	BucketDirectory = "DIRECTORY"
 	// BucketKeys is the key-value bucket of the public halves of signing keys.
 	BucketKeys = "KEYS"
+	// BucketWebhooks is the key-value bucket of how far webhooks have come.
+	BucketWebhooks = "WEBHOOKS"
 	// StreamSnapshots is the stream of the snapshots of all partitions.
 	StreamSnapshots = "SNAPSHOTS"
 	// StreamCheckpoints is the stream of what the notary has signed.
@@ -29,6 +31,7 @@ const (
 	streamBookPrefix      = "BOOK_"
 	streamDirectory       = "KV_" + BucketDirectory
 	streamKeys            = "KV_" + BucketKeys
+	streamWebhooks        = "KV_" + BucketWebhooks
 	subjectCommandPrefix  = "rollbook.command."
 	subjectBookPrefix     = "rollbook.book."
 	subjectLivePrefix     = "rollbook.live.book."
@@ -46,6 +49,7 @@ const (
 	subjectFeed       = "rollbook.event."
 	subjectDirectory  = "$KV." + BucketDirectory + "."
 	subjectKeys       = "$KV." + BucketKeys + "."
+	subjectWebhooks   = "$KV." + BucketWebhooks + "."
 	subjectFeedMarker = "rollbook.feed."
 	subjectFeedBell   = "rollbook.live.feed."
 

@@ -17,6 +17,7 @@ type Metrics struct {
 	events     *prometheus.CounterVec
 	appends    *prometheus.HistogramVec
 	pageEvents prometheus.Histogram
+	pageBytes  prometheus.Histogram
 	sessions   *prometheus.GaugeVec
 	roles      *prometheus.GaugeVec
 	recoveries prometheus.Counter
@@ -42,6 +43,8 @@ func NewMetrics() *Metrics {
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 15)}, []string{"outcome"}),
 		pageEvents: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "rollbook_page_events",
 			Help: "Events in a stored page.", Buckets: prometheus.ExponentialBuckets(1, 2, 13)}),
+		pageBytes: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "rollbook_page_bytes",
+			Help: "Bytes of a stored page.", Buckets: prometheus.ExponentialBuckets(128, 2, 13)}),
 		sessions: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "rollbook_live_sessions",
 			Help: "Sessions that have not ended, by partition, as its writer counts them; no other process tells."}, []string{"partition"}),
 		roles: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "rollbook_writer_role",
@@ -67,7 +70,7 @@ func snapshotGauge(name, help string) *prometheus.GaugeVec {
 }
 
 func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.commands, m.events, m.appends, m.pageEvents, m.sessions, m.roles, m.recoveries, m.terms, m.ignored,
+	return []prometheus.Collector{m.commands, m.events, m.appends, m.pageEvents, m.pageBytes, m.sessions, m.roles, m.recoveries, m.terms, m.ignored,
 		m.snapshotEvents, m.snapshotSeconds, m.snapshotTook, m.snapshotBytes, m.snapshotErrors}
 }
 
@@ -106,8 +109,9 @@ func (m *Metrics) appended(took time.Duration, err error) {
 	m.appends.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
-func (m *Metrics) stored(p bus.Partition, events, sessions int) {
+func (m *Metrics) stored(p bus.Partition, events, bytes, sessions int) {
 	m.pageEvents.Observe(float64(events))
+	m.pageBytes.Observe(float64(bytes))
 	m.live(p, sessions)
 }
 

@@ -65,7 +65,9 @@ func (w *Writer) take(ctx context.Context, intake Intake) error {
 // turn makes one page of what waits, stores it, and answers. After a failed append it rebuilds the state and leaves the
 // commands waiting: they are decided again, or answered from the book if the page was stored after all.
 func (w *Writer) turn(ctx context.Context, intake Intake) error {
+	began := time.Now()
 	page, answered, done := w.compose(ctx, intake)
+	traced, noted := w.trace(ctx, began, w.waiting[:done])
 	if len(page.Events) > 0 || !w.failing.IsZero() { // an empty page finds out whether pages are stored again
 		data, err := bus.EncodePage(page)
 		if err != nil {
@@ -75,7 +77,8 @@ func (w *Writer) turn(ctx context.Context, intake Intake) error {
 			w.tell(intake, answered)
 			_ = intake.Flush()
 		}
-		seq, err := w.append(ctx, data)
+		seq, err := w.append(traced, data)
+		noted(seq, len(page.Events), err)
 		if err != nil {
 			w.cfg.Log.Warn("a page could not be stored", "partition", w.cfg.Partition, "page", w.last+1, "err", err)
 			return w.recover(ctx, err)
@@ -90,9 +93,11 @@ func (w *Writer) turn(ctx context.Context, intake Intake) error {
 		w.announced.Store(seq)
 		w.events.Add(uint64(len(page.Events)))
 		w.answers.settle(seq, page.Answers, page.Time)
-		w.cfg.Metrics.stored(w.cfg.Partition, len(page.Events), w.state.Sessions())
+		w.cfg.Metrics.stored(w.cfg.Partition, len(page.Events), len(data), w.state.Sessions())
 	} else if len(answered) > 0 {
-		if err := w.confirm(ctx); err != nil {
+		err := w.confirm(ctx)
+		noted(w.last, 0, err)
+		if err != nil {
 			return err
 		}
 	}

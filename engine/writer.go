@@ -77,7 +77,9 @@ type Config struct {
 	// Now is the writer's clock. Nil: time.Now.
 	Now func() time.Time
 	// Leases ends the sessions of pods that are gone. Nil: nobody does.
-	Leases  *Leases
+	Leases *Leases
+	// Trace notes pages in the traces of their commands. Nil: nothing is traced.
+	Trace   Tracer
 	Log     *slog.Logger
 	Metrics *Metrics
 }

@@ -74,6 +74,8 @@ type Config struct {
 	Now func() time.Time
 	// Trust, unless nil, is asked by Fresh: its error is Fresh's, and says that the view, however new, is not to be trusted.
 	Trust func() error
+	// Trace notes pages in their traces. Nil: nothing is traced.
+	Trace Tracer
 	Log   *slog.Logger
 }
 
@@ -155,9 +157,9 @@ func (f *Follower) follow(ctx context.Context, p *part) error {
 	return err
 }
 
-// apply decodes a page, hands it to the models, and then moves the position. A crash before the move costs nothing:
+// fold decodes a page, hands it to the models, and then moves the position. A crash before the move costs nothing:
 // models live in memory.
-func (f *Follower) apply(p *part, stored bus.StoredPage) error {
+func (f *Follower) fold(p *part, stored bus.StoredPage) error {
 	raw, err := bus.DecodePage(stored.Data)
 	if err != nil {
 		return fmt.Errorf("page %d: %w", stored.Seq, err)

@@ -64,8 +64,8 @@ func (c *auditExport) write(ctx context.Context, d *desk, key proof.PublicKey, p
 	if err != nil {
 		return 0, err
 	}
-	bar := newBar("exporting")
-	defer bar.end()
+	bar := newBar(false, "export")
+	defer bar.clear()
 	cfg := proof.ScanConfig{Partitions: parts, From: c.From, Through: c.Through, Progress: bar.show}
 	err = proof.Scan(ctx, &proof.Live{Bus: d.bus}, cfg, w.Begin, func(r proof.Record) error {
 		if r.Kind == proof.PageRecord {

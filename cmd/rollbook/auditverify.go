@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/term"
-
 	"rollbook/bus"
 	"rollbook/projections/proof"
 )
@@ -153,8 +151,8 @@ func verifyFile(path string, v *proof.Verifier) ([]proof.Finding, []proof.Verifi
 
 func (c *auditVerify) verifyLive(ctx context.Context, app *cli, v *proof.Verifier) (findings []proof.Finding, reached []proof.Verified, err error) {
 	err = c.place.atBook(ctx, app, func(d *desk) error {
-		bar := newBar("verifying")
-		defer bar.end()
+		bar := newBar(false, "verify")
+		defer bar.clear()
 		findings, reached, err = proof.VerifyLive(ctx, &proof.Live{Bus: d.bus}, proof.ScanConfig{Partitions: d.partitions(), Progress: bar.show}, v)
 		return noNotary(err)
 	})
@@ -204,29 +202,4 @@ func (d *desk) partitions() (list []bus.Partition) {
 		list = append(list, p)
 	}
 	return list
-}
-
-// bar shows the progress of long work on a terminal, and nothing elsewhere.
-type bar struct {
-	what string
-	on   bool
-	last time.Time
-}
-
-func newBar(what string) *bar { return &bar{what: what, on: term.IsTerminal(int(os.Stderr.Fd()))} }
-
-func (b *bar) show(done, total uint64) {
-	if !b.on || time.Since(b.last) < 100*time.Millisecond {
-		return
-	}
-	b.last = time.Now()
-	const width = 30
-	filled := int(min(done, total) * width / max(total, 1))
-	fmt.Fprintf(os.Stderr, "\r%s [%-*s] %d of %d pages ", b.what, width, "##############################"[:filled], done, total)
-}
-
-func (b *bar) end() {
-	if b.on && !b.last.IsZero() {
-		fmt.Fprint(os.Stderr, "\r\x1b[K")
-	}
 }

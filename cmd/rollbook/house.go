@@ -71,6 +71,7 @@ type house struct {
 	resources *resources.Index
 	directory *directory.Directory
 	gate      *adapters.Gate
+	asked     *adapters.Metrics
 	nebula    *nebula.Handler // nil when it is not served
 	board     *signingBoard   // nil when Nebula is not served
 	key       [32]byte        // the deployment key
@@ -78,6 +79,7 @@ type house struct {
 
 	registry *prometheus.Registry
 	traffic  *traffic
+	tracing  *tracing // nil when nothing is traced
 	status   *status
 }
 
@@ -108,6 +110,9 @@ func (h *house) open(ctx context.Context) (err error) {
 		}
 	}
 	if err := h.openBus(ctx); err != nil {
+		return err
+	}
+	if h.tracing, err = openTracing(ctx, h.set.Trace, h.log); err != nil {
 		return err
 	}
 	if h.submit, err = h.bus.NewSubmitter(bus.SubmitterConfig{}); err != nil {
@@ -228,7 +233,7 @@ func (h *house) furnishWriters() {
 	leases := &engine.Leases{Length: h.set.podLease(), Pods: h.bus.Pods, Submit: h.submit.Submit}
 	for p := range bus.Partition(h.layout.Partitions) {
 		w := newWriter(h.bus, p, engine.Config{Policies: h.set.policies(), Spread: h.spread, Leases: leases,
-			Alone: h.embedded != nil, Log: h.log, Metrics: metrics})
+			Alone: h.embedded != nil, Trace: h.tracing.writer(), Log: h.log, Metrics: metrics})
 		h.writers = append(h.writers, w)
 		h.snapshots = append(h.snapshots, engine.NewSnapshotter(engine.SnapshotterConfig{
 			Partition: p, Book: h.bus.Book(p), Snapshots: h.bus.Book(p), Writer: w,
@@ -240,12 +245,13 @@ func (h *house) furnishWriters() {
 
 // furnish makes the views and the gate; they start nothing.
 func (h *house) furnish(kv jetstream.KeyValue, key [32]byte) {
-	h.sessions, h.resources = tokens.New(), resources.New()
+	h.sessions, h.resources, h.asked = tokens.New(), resources.New(), adapters.NewMetrics()
 	var books []projections.Book
 	for p := range bus.Partition(h.layout.Partitions) {
 		books = append(books, h.bus.Book(p))
 	}
-	follow := projections.Config{Books: books, Models: []projections.Model{h.sessions, h.resources}, Staleness: h.set.Staleness, Log: h.log}
+	follow := projections.Config{Books: books, Models: []projections.Model{h.sessions, h.resources}, Staleness: h.set.Staleness,
+		Trace: h.tracing.view(), Log: h.log}
 	if h.watch != nil {
 		follow.Models, follow.Trust = append(follow.Models, h.watch), h.watch.Err
 	}
@@ -255,7 +261,7 @@ func (h *house) furnish(kv jetstream.KeyValue, key [32]byte) {
 		Submit: h.submit, Directory: h.directory, Sessions: h.sessions, Resources: h.resources, Follower: h.follower,
 		Policies: h.set.policies(), Partitions: h.layout.Partitions, DeploymentKey: key,
 		Announce: func(pod session.PodID) error { return h.bus.AnnouncePod(pod) },
-		Checks:   h.set.PasswordChecks, Queue: h.set.PasswordQueue, Log: h.log,
+		Checks:   h.set.PasswordChecks, Queue: h.set.PasswordQueue, Trace: h.tracing.gate(), Metrics: h.asked, Log: h.log,
 	})
 	h.status.follower, h.status.directory = h.follower, h.directory
 }
@@ -272,6 +278,7 @@ func (h *house) close() {
 	if h.submit != nil {
 		h.submit.Close()
 	}
+	h.tracing.close(h.log)
 	switch {
 	case h.embedded != nil:
 		h.embedded.Shutdown() // closes the connection first

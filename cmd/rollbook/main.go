@@ -62,6 +62,8 @@ type cli struct {
 	Resource  resourceCommands `cmd:"" help:"Manage what clients can ask for."`
 	Session   sessionCommands  `cmd:"" help:"See and end sessions."`
 	Token     tokenCommands    `cmd:"" help:"Make one-time tokens."`
+	Backup    backupCommand    `cmd:"" help:"Copy the book and the directory into a file."`
+	Restore   restoreCommand   `cmd:"" help:"Fill an empty place from a backup."`
 	BusConfig busConfig        `cmd:"" help:"Print the configuration of a NATS server for the bus, with a user for each role."`
 	Tail      tailCommand      `cmd:"" help:"Print the events as they happen."`
 	Doctor    doctorCommand    `cmd:"" help:"Say what is wrong with a set-up."`

@@ -156,7 +156,7 @@ func (h *house) register() {
 		h.registry.MustRegister(d.handler.Metrics())
 	}
 	h.registry.MustRegister(
-		h.follower,
+		h.follower, h.asked,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_known_sessions",
 			Help: "Live sessions in this process's view of the book."}, func() float64 { return float64(h.sessions.Len()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_directory_users",

@@ -104,6 +104,9 @@ func (p place) shown() string {
 
 // noBook turns "nothing has been created there" into what to do about it.
 func (p place) noBook(err error) error {
+	if errors.Is(err, bus.ErrRestoring) {
+		return refuse("restoring", "%w: finish it with: rollbook restore FILE, with the same backup", err)
+	}
 	if !errors.Is(err, bus.ErrNotCreated) {
 		return err
 	}

@@ -37,6 +37,8 @@ type serveSettings struct {
 	Lockout lockoutSettings `embed:"" prefix:"lockout-"`
 	Genesis genesisSettings `embed:"" prefix:"genesis-"`
 
+	Trace traceSettings `embed:"" prefix:"trace-"`
+
 	BusListenTLS busListenTLS `embed:"" prefix:"bus-listen-"`
 
 	venueSettings `embed:""`
@@ -128,6 +130,9 @@ func (s *serveSettings) check(r roles) error {
 		return err
 	}
 	if err := s.BusListenTLS.check(); err != nil {
+		return err
+	}
+	if err := s.Trace.check(); err != nil {
 		return err
 	}
 	if err := s.checkPolicies(); err != nil {

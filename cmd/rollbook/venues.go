@@ -128,7 +128,7 @@ func (h *house) venueServers() []*web {
 	var servers []*web
 	for _, d := range h.doors {
 		name := d.venue.String()
-		w := newWeb(name, h.certificate.wrap(d.at), h.proxies.Handler(h.traffic.count(name, d.route, d.handler)), h.log)
+		w := newWeb(name, h.certificate.wrap(d.at), h.proxies.Handler(h.traffic.count(name, d.route, h.tracing.requests(name, d.route, d.handler))), h.log)
 		w.drain, w.sockets = h.set.Drain, d.sockets
 		servers = append(servers, w)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -145,9 +146,7 @@ func (a *answerStatus) WriteHeader(code int) {
 // Unwrap lets [http.ResponseController] and the socket library find the connection.
 func (a *answerStatus) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-func (a *answerStatus) label() string {
-	if a.code == 0 {
-		return strconv.Itoa(http.StatusOK)
-	}
-	return strconv.Itoa(a.code)
-}
+// status is that of the answer, once it is written.
+func (a *answerStatus) status() int { return cmp.Or(a.code, http.StatusOK) }
+
+func (a *answerStatus) label() string { return strconv.Itoa(a.status()) }

@@ -344,8 +344,12 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 	for name := range asked {
-		part, projection := strings.CutPrefix(name, "rollbook_projection_")
-		if !strings.Contains(source.String(), `"`+name+`"`) && !(projection && strings.Contains(source.String(), `desc("`+part+`"`)) {
+		counted := strings.Contains(source.String(), `"`+name+`"`)
+		for family, made := range map[string]string{"rollbook_projection_": `desc("`, "rollbook_snapshot_": `snapshotGauge("`} {
+			part, of := strings.CutPrefix(name, family)
+			counted = counted || of && strings.Contains(source.String(), made+part+`"`)
+		}
+		if !counted {
 			t.Errorf("nothing counts %s", name)
 		}
 	}

@@ -51,6 +51,7 @@ const (
 	kindResourceDefined
 	kindResourceRemoved
 	kindLifetimesSet
+	kindBookRestored
 )
 
 // newEvent makes an empty event of a stored kind, or nil for an unknown one.
@@ -90,6 +91,8 @@ func newEvent(kind uint64) Event {
 		return &ResourceRemoved{}
 	case kindLifetimesSet:
 		return &LifetimesSet{}
+	case kindBookRestored:
+		return &BookRestored{}
 	}
 	return nil
 }

@@ -56,19 +56,20 @@ type EndReason uint8
 
 // The reasons.
 const (
-	LoggedOut       EndReason = 1 // its owner logged out
-	Expired         EndReason = 2 // a deadline passed
-	Revoked         EndReason = 3 // an operator or its owner revoked it from elsewhere
-	Reused          EndReason = 4 // a spent refresh token came back
-	Evicted         EndReason = 5 // the oldest made room for a new login
-	UserWasDisabled EndReason = 6 // the account was disabled
-	CredentialReset EndReason = 7 // the credential changed and other sessions were to end
-	Disconnected    EndReason = 8 // the connection it was bound to is gone
-	PodGone         EndReason = 9 // the pod that its connection was on is gone
+	LoggedOut       EndReason = 1  // its owner logged out
+	Expired         EndReason = 2  // a deadline passed
+	Revoked         EndReason = 3  // an operator or its owner revoked it from elsewhere
+	Reused          EndReason = 4  // a spent refresh token came back
+	Evicted         EndReason = 5  // the oldest made room for a new login
+	UserWasDisabled EndReason = 6  // the account was disabled
+	CredentialReset EndReason = 7  // the credential changed and other sessions were to end
+	Disconnected    EndReason = 8  // the connection it was bound to is gone
+	PodGone         EndReason = 9  // the pod that its connection was on is gone
+	Restored        EndReason = 10 // it was live in a backup that the book was restored from
 )
 
 var reasonNames = [...]string{
-	"", "logout", "expired", "revoked", "reuse", "evicted", "disabled", "credential_changed", "disconnected", "pod_gone",
+	"", "logout", "expired", "revoked", "reuse", "evicted", "disabled", "credential_changed", "disconnected", "pod_gone", "restored",
 }
 
 // String is the stable name, for example "expired".

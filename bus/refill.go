@@ -1,0 +1,191 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// layoutRestoring stands in the metadata of a book, in place of the layout's
+// version, from its creation until it holds all that its backup has. Open refuses
+// it, and so does a program that does not know the word.
+const layoutRestoring = "restoring-1"
+
+// Beside is one message of a stream beside the book: an entry of a bucket, a
+// checkpoint.
+type Beside struct {
+	Stream  string
+	Subject string
+	Header  map[string][]string // what its sender put there; nil: nothing
+	Data    []byte
+}
+
+// TruthsBeside names the streams beside the book whose content does not follow
+// from it, so that a backup has to hold them. first are those that speak of
+// places in the book: read before the ends of the books are asked for, none of
+// them speaks of a page that the backup does not have. last are the others.
+func TruthsBeside() (first, last []string) {
+	return []string{streamWebhooks, StreamCheckpoints}, []string{streamDirectory}
+}
+
+// EachBeside calls fn with each message that a stream beside the book held when
+// EachBeside was called, in order; of a bucket, with the entries that are there.
+// It returns fn's error as it is, ErrNotCreated when there is no such stream.
+func (b *Bus) EachBeside(ctx context.Context, stream string, fn func(Beside) error) error {
+	info, err := b.info(ctx, stream)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", stream, err)
+	}
+	r, err := (&bucket{bus: b, stream: stream}).newReader(">")
+	if err != nil {
+		return fmt.Errorf("read %s: %w", stream, err)
+	}
+	defer r.close()
+	return r.through(ctx, info.State.LastSeq, func(e entry) error {
+		if e.key == "" || e.op != jetstream.KeyValuePut || e.revision > info.State.LastSeq {
+			return nil
+		}
+		return fn(Beside{Stream: stream, Subject: e.key, Header: sendersOwn(e.header), Data: e.value})
+	})
+}
+
+// sendersOwn are the headers that the server has not added.
+func sendersOwn(all nats.Header) map[string][]string {
+	own := maps.Clone(map[string][]string(all))
+	maps.DeleteFunc(own, func(name string, _ []string) bool { return strings.HasPrefix(name, "Nats-") })
+	if len(own) == 0 {
+		return nil
+	}
+	return own
+}
+
+// CountBeside is how many messages a stream beside the book holds.
+func (b *Bus) CountBeside(ctx context.Context, stream string) (uint64, error) {
+	info, err := b.stream(ctx, stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0, fmt.Errorf("%w: %w", ErrNotCreated, err)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return info.State.Msgs, nil
+}
+
+// PutBeside stores a message in its stream. On nil it is on disk. A subject that
+// is not the stream's own is refused, whatever its stream is said to be.
+func (b *Bus) PutBeside(ctx context.Context, m Beside) error {
+	ctx, cancel := context.WithTimeout(ctx, createPatience)
+	defer cancel()
+	header := nats.Header(maps.Clone(m.Header))
+	_, err := b.js.PublishMsg(ctx, &nats.Msg{Subject: m.Subject, Header: header, Data: m.Data}, jetstream.WithExpectStream(m.Stream))
+	if err != nil {
+		return fmt.Errorf("store in %s: %w", m.Stream, closedOr(err))
+	}
+	return nil
+}
+
+// BeginRestore makes the streams of a book that is to be filled from a backup,
+// where there is nothing, or goes on where a restore of the same layout was cut
+// short. ErrExists says that there is something else, and nothing was changed.
+//
+// Until FinishRestore, Open refuses the books: each has the mark from its
+// creation. The books come first, so that a crash here leaves the mark, or nothing
+// that anybody would miss.
+func (b *Bus) BeginRestore(ctx context.Context, l Layout) error {
+	if l.Partitions < 1 || l.Partitions > MaxPartitions || l.Replicas < 1 || l.Replicas > 5 {
+		return fmt.Errorf("begin a restore: no book has %d partitions and %d replicas", l.Partitions, l.Replicas)
+	}
+	ctx, cancel := context.WithTimeout(ctx, createPatience+time.Duration(l.Partitions)*time.Second)
+	defer cancel()
+	if err := b.checkServer(); err != nil {
+		return fmt.Errorf("begin a restore: %w", err)
+	}
+	there, err := b.checkRestorable(ctx, l)
+	if err != nil {
+		return fmt.Errorf("begin a restore: %w", err)
+	}
+	for p := l.Partitions - 1; p >= 0; p-- {
+		cfg := bookConfig(l, Partition(p))
+		if there[cfg.Name] != nil {
+			continue // perhaps without its mark: the end of the restore was near
+		}
+		cfg.Metadata[metaLayout] = layoutRestoring
+		if _, err := b.js.CreateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("begin a restore: %s: %w", cfg.Name, err)
+		}
+	}
+	if err := b.createBeside(ctx, l); err != nil {
+		return fmt.Errorf("begin a restore: %w", err)
+	}
+	b.layout.Store(&l)
+	return nil
+}
+
+// checkRestorable gives the books that a restore was cut short on, none where
+// there is nothing, and ErrExists where there is anything else.
+func (b *Bus) checkRestorable(ctx context.Context, l Layout) (map[string]*jetstream.StreamInfo, error) {
+	books, err := b.books(ctx)
+	if err != nil {
+		return nil, err
+	}
+	first, marked := books[BookStream(0)], 0
+	for name, info := range books {
+		own, err := layoutOf(info.Config)
+		switch {
+		case err != nil && !errors.Is(err, ErrRestoring):
+			return nil, err
+		case own != l:
+			return nil, fmt.Errorf("%w: %s belongs to a book of %d partitions and %d replicas", ErrExists, name, own.Partitions, own.Replicas)
+		case err != nil:
+			marked++
+		case first == nil: // without BOOK_0 no mark has been taken away: it is the last to lose it
+			return nil, fmt.Errorf("%w: %s", ErrExists, name)
+		}
+	}
+	if first != nil {
+		if _, err := layoutOf(first.Config); err == nil {
+			return nil, ErrExists
+		}
+	}
+	if marked > 0 {
+		return books, nil
+	}
+	users, err := b.stream(ctx, streamDirectory)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return books, nil
+	}
+	if err == nil && users.State.LastSeq > 0 {
+		err = fmt.Errorf("%w: no book, but a directory with users", ErrExists)
+	}
+	return books, err
+}
+
+// FinishRestore takes the mark from the books, BOOK_0's last. The caller has seen
+// that they hold what they must. A crash before the end leaves BOOK_0 marked; the
+// same restore, repeated, finds nothing to add and comes here again.
+func (b *Bus) FinishRestore(ctx context.Context, l Layout) error {
+	ctx, cancel := context.WithTimeout(ctx, createPatience+time.Duration(l.Partitions)*time.Second)
+	defer cancel()
+	for p := l.Partitions - 1; p >= 0; p-- {
+		info, err := b.stream(ctx, BookStream(Partition(p)))
+		if err != nil {
+			return fmt.Errorf("finish a restore: %w", err)
+		}
+		cfg := info.Config
+		if cfg.Metadata[metaLayout] != layoutRestoring {
+			continue
+		}
+		cfg.Metadata = maps.Clone(cfg.Metadata)
+		cfg.Metadata[metaLayout] = layoutVersion
+		if _, err := b.js.UpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("finish a restore: %s: %w", cfg.Name, err)
+		}
+	}
+	return nil
+}
