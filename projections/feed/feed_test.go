@@ -207,3 +207,52 @@ func TestFailOverOnACluster(t *testing.T) {
 	stop()
 	s.Same(b)
 }
+
+// TestAnotherHistory: a feed that is ahead of the book is not gone on with.
+func TestAnotherHistory(t *testing.T) {
+	b := feedtest.Embedded(t, 1)
+	s := feedtest.Write(t, b, 0)
+	s.Page(2)
+	batch, err := b.Feed(0).Begin([]bus.FeedEvent{{User: "u", Type: "SessionEnded", At: bus.Position{Page: 7}, Data: []byte{0x90}}}, bus.Position{Page: 7})
+	must(t, err)
+	_, err = batch.Commit(t.Context(), bus.FeedMarker{})
+	must(t, err)
+	p, stop := feedtest.Publishing(t, feedtest.Source(b, 0))
+	for end := time.Now().Add(feedtest.Patience); p.Lags()[0].Failures == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the feed goes on")
+		}
+	}
+	stop()
+	if lag := p.Lags()[0]; lag.Published != 0 {
+		t.Errorf("%+v", lag)
+	}
+}
+
+// TestTheMarkerStays: it is published again before retention takes it, and when it is gone nothing is published twice.
+func TestTheMarkerStays(t *testing.T) {
+	b := feedtest.Embedded(t, 2)
+	idle, busy := feedtest.Write(t, b, 0), feedtest.Write(t, b, 1)
+	_, stop := feedtest.Publishing(t, feedtest.Source(b, 0), feedtest.Source(b, 1))
+	idle.Page(3)
+	idle.CaughtUp(b)
+	before, err := b.Feed(0).Marker(t.Context())
+	must(t, err)
+	busy.Page(50)
+	busy.CaughtUp(b)
+	for end := time.Now().Add(feedtest.Patience); ; time.Sleep(20 * time.Millisecond) {
+		now, err := b.Feed(0).Marker(t.Context())
+		must(t, err)
+		if now.Seq > before.Seq && now.At == before.At {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the marker is still %+v", now)
+		}
+	}
+	idle.Page(4)
+	idle.CaughtUp(b)
+	stop()
+	idle.Same(b)
+	busy.Same(b)
+}
