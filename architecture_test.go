@@ -33,6 +33,7 @@ const importTable = `
     projections             <- engine/session, bus
     projections/<name>      <- projections, engine/session, bus
     projections/feed/subscribe <- engine/session
+    docs/examples/consumers/go <- engine/session, projections/feed/subscribe
     backup                  <- engine/session, bus
     adapters                <- engine/session, bus
     adapters/<protocol>     <- adapters, engine/session
