@@ -239,12 +239,12 @@ func startPod(t *testing.T, dir, url, role string) string {
 }
 
 // startHouse runs a process's parts on a bus elsewhere, under the credential of a role, once they are ready.
-func startHouse(t *testing.T, dir, url, role string, with roles) (h *house, stop func()) {
+func startHouse(t *testing.T, dir, url, role string, with roles, more ...string) (h *house, stop func()) {
 	t.Helper()
 	var c cli
 	args := []string{"serve", "--bus", url, "--creds", filepath.Join(dir, role+".nk"), "--port-base", "0",
 		"--deployment-key-file", fileWith(t, strings.Repeat("k", 32))}
-	if _, err := parserOf(t, &c).Parse(args); err != nil {
+	if _, err := parserOf(t, &c).Parse(append(args, more...)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

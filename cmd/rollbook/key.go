@@ -12,8 +12,9 @@ import (
 )
 
 // deploymentKey reads the key that all pods of a deployment share. In a data directory it is made once; the embedded
-// bus's lock is held by then, so nobody makes another at the same time. Losing it is harmless but for refresh tokens in
-// their grace window, and for failures counted under names that nobody has.
+// bus's lock is held by then, so nobody makes another at the same time. Losing it costs what the book holds
+// sealed of where users came from, and their API keys; refresh tokens in their grace window, and failures counted under
+// names that nobody has.
 func deploymentKey(path, dir string, log *slog.Logger) (key [32]byte, err error) {
 	if path == "" {
 		path = filepath.Join(dir, fileDeploymentKey)

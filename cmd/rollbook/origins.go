@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"sort"
 
 	"rollbook/adapters"
+	"rollbook/bus"
+	"rollbook/engine/session"
 	"rollbook/projections/directory"
 )
 
@@ -55,4 +59,84 @@ func (k openingKey) origins(ctx context.Context, p place, d *desk) (*directory.O
 		return nil, err
 	}
 	return store.Origins(ctx, key)
+}
+
+// shownOrigin is where a client was, as it is printed.
+type shownOrigin struct {
+	Address string `json:"address,omitempty"`
+	Agent   string `json:"agent,omitempty"`
+	Name    string `json:"presented_name,omitempty"`
+}
+
+func showOrigin(o session.Origin) *shownOrigin {
+	shown := &shownOrigin{Agent: o.Agent, Name: o.Name}
+	if o.Address.IsValid() {
+		shown.Address = o.Address.String()
+	}
+	return shown
+}
+
+// cameFrom opens where the client of a live session was when it logged in; nil: that is not recorded, or does not open.
+func (d *desk) cameFrom(ctx context.Context, l sessionLine, origins *directory.Origins) (*shownOrigin, error) {
+	if origins == nil {
+		return nil, nil
+	}
+	started, err := d.loginOf(ctx, l)
+	if err != nil || started == nil {
+		return nil, err
+	}
+	o, ok := origins.Open(l.User, started.Origin)
+	if !ok {
+		return nil, nil
+	}
+	return showOrigin(o), nil
+}
+
+var errFound = errors.New("found")
+
+// loginOf finds the event that a session began with. Pages stand in the order of their times, so that a handful are looked
+// at, however long the book is.
+func (d *desk) loginOf(ctx context.Context, l sessionLine) (started *session.SessionStarted, err error) {
+	book, at := d.bus.Book(bus.PartitionOf(string(l.User), d.layout.Partitions)), session.At(l.Started)
+	end, err := book.End(ctx)
+	if err != nil {
+		return nil, err
+	}
+	page := func(n uint64) (page bus.Page) {
+		if err == nil {
+			err = book.Read(ctx, n-1, n, func(stored bus.StoredPage) (err error) {
+				page, err = bus.DecodePage(stored.Data)
+				return err
+			})
+		}
+		return page
+	}
+	before := uint64(sort.Search(int(end), func(n int) bool { return session.Instant(page(uint64(n)+1).Time) >= at }))
+	if err != nil {
+		return nil, fmt.Errorf("look for the login in the book: %w", err)
+	}
+	err = book.Read(ctx, before, end, func(stored bus.StoredPage) error {
+		page, err := bus.DecodePage(stored.Data)
+		if err != nil {
+			return err
+		}
+		for _, data := range page.Events {
+			e, err := session.DecodeEvent(data)
+			if err != nil {
+				return err
+			}
+			if e, ok := e.(*session.SessionStarted); ok && e.Session == l.Session {
+				started = e
+				return errFound
+			}
+		}
+		if session.Instant(page.Time) > at {
+			return errFound // it is not where it should be
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errFound) {
+		return nil, fmt.Errorf("look for the login in the book: %w", err)
+	}
+	return started, nil
 }

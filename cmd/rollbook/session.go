@@ -45,6 +45,7 @@ type sessionLine struct {
 	RefreshEnds  *time.Time        `json:"refresh_ends,omitempty"` // none: it cannot be refreshed
 	FailedLogins uint32            `json:"failed_logins"`
 	Scopes       []string          `json:"scopes,omitempty"`
+	Origin       *shownOrigin      `json:"logged_in_from,omitempty"` // of `session show` alone; none: it does not open
 }
 
 // Run lists the sessions.
@@ -132,9 +133,10 @@ func printSessions(to io.Writer, lines []sessionLine, now time.Time) error {
 }
 
 type sessionShow struct {
-	place `embed:""`
-	ID    string `arg:"" help:"The session's id, or the one that its venue shows."`
-	JSON  bool   `help:"Print one JSON object." name:"json"`
+	place      `embed:""`
+	openingKey `embed:""`
+	ID         string `arg:"" help:"The session's id, or the one that its venue shows."`
+	JSON       bool   `help:"Print one JSON object." name:"json"`
 }
 
 // Run shows a session.
@@ -142,6 +144,13 @@ func (c *sessionShow) Run(ctx context.Context, app *cli) error {
 	return c.at(ctx, app, func(d *desk) error {
 		l, err := d.sessionOf(ctx, c.ID)
 		if err != nil {
+			return err
+		}
+		origins, err := c.origins(ctx, c.place, d)
+		if err != nil {
+			return err
+		}
+		if l.Origin, err = d.cameFrom(ctx, l, origins); err != nil {
 			return err
 		}
 		if c.JSON {
@@ -152,6 +161,11 @@ func (c *sessionShow) Run(ctx context.Context, app *cli) error {
 		t.row("user", strings.TrimSpace(l.Name+" "+string(l.User)))
 		t.row("venue", l.Venue)
 		t.row("client", l.Client)
+		if l.Origin != nil {
+			t.row("logged in from", l.Origin.Address)
+			t.row("with", printable(l.Origin.Agent))
+			t.row("as", printable(l.Origin.Name))
+		}
 		t.row("bound to its connection", fmt.Sprint(l.Bound))
 		t.row("refreshed", fmt.Sprintf("%d times", l.Generation-1))
 		t.row("started", moment(&l.Started))

@@ -6,6 +6,7 @@
 //
 // Invariants:
 //   - Passwords are hashed with argon2id at a bounded cost; the verifier is the only thing kept, and prints as hidden.
+//   - What the book is to hold of where a user was is sealed here, under a key that goes when the record is erased.
 //   - A check of a name nobody has runs one hash like any other, against a dummy of the default cost, and names a decoy
 //     user of the same form as a real one.
 //   - A check judges by all that the bucket held when it began. When that cannot be had it is an error, not a mismatch.

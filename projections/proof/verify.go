@@ -85,7 +85,7 @@ type verified struct {
 	next    uint64   // the page that must come next
 	leaves  []Hash   // of the pages since
 	bounds  []bound  // and where each of those ends among them
-	said    []Hash   // the leaf hashes that the notary left since
+	said    said     // the leaf hashes that the notary left since
 	broken  *Finding // the first page since that is none, or is not in its place
 	known   []Checkpoint
 	events  uint64
@@ -180,18 +180,7 @@ func (w *verified) addPage(r Record) {
 	w.next++
 }
 
-// addLeaves keeps what the notary left. One that was cut short left some without a checkpoint, and said them again.
-func (w *verified) addLeaves(r Record) {
-	list, ok := splitHashes(r.Data)
-	switch from := int64(r.From); {
-	case !ok:
-		w.said = nil
-	case from == w.edge.size:
-		w.said = list
-	case from == w.edge.size+int64(len(w.said)):
-		w.said = append(w.said, list...)
-	}
-}
+func (w *verified) addLeaves(r Record) { w.said.add(w.edge.size, int64(r.From), r.Data) }
 
 func (w *verified) addCheckpoint(key PublicKey, r Record) {
 	c, err := key.Open(w.p, r.Data)
@@ -235,7 +224,7 @@ func (w *verified) cover(c Checkpoint, r Record, at int) {
 	case split != nil: // what is here was signed, and so was another history
 		w.fail(Finding{Fault: SplitView, Page: w.page + 1, Index: -1, Text: fmt.Sprintf(
 			"the checkpoint %d that was kept is of another history: the two part between page %d and page %d", split.Number, w.page+1, split.Page)})
-	case !slices.Equal(w.said, w.leaves[:n]):
+	case w.said.differ || !slices.Equal(w.said.through(int64(n)), w.leaves[:n]):
 		w.fail(Finding{Fault: BadLeaves, Index: -1, Checkpoint: c.Number, Text: fmt.Sprintf("the leaf hashes before checkpoint %d are not those that it is the root of", c.Number)})
 	case r.Edge != edge.String():
 		w.fail(Finding{Fault: BadHeader, Index: -1, Checkpoint: c.Number, Text: fmt.Sprintf("the edge beside checkpoint %d is not that of its tree", c.Number)})
@@ -249,7 +238,8 @@ func (w *verified) accept(c Checkpoint, edge Edge, at int) {
 		w.events += uint64(b.event)
 	}
 	n := w.bounds[at].leaf
-	w.edge, w.number, w.page, w.said = edge, c.Number, c.Page, nil
+	w.edge, w.number, w.page = edge, c.Number, c.Page
+	w.said.signed(n)
 	w.leaves = slices.Delete(w.leaves, 0, n)
 	w.bounds = slices.Delete(w.bounds, 0, at+1)
 	for i := range w.bounds {
@@ -261,10 +251,11 @@ func (w *verified) accept(c Checkpoint, edge Edge, at int) {
 // tell, when they are those that the checkpoint is the root of.
 func (w *verified) locate(c Checkpoint, n int) Finding {
 	tree := w.edge.Clone()
-	tree.Append(w.said...)
+	truth := w.said.through(c.Size - tree.size)
+	tree.Append(truth...)
 	if tree.size == c.Size && tree.Root() == c.Root {
-		for i := range min(n, len(w.said)) {
-			if w.leaves[i] != w.said[i] {
+		for i := range min(n, len(truth)) {
+			if w.leaves[i] != truth[i] {
 				return w.changed(i)
 			}
 		}

@@ -42,7 +42,7 @@ type witnessed struct {
 	seen   Seen
 	edge   Edge
 	number uint64
-	said   []Hash
+	said   said
 }
 
 // NewWitness begins with what was seen before: nothing, the first time. Its error is ErrInconsistent's or ErrCheckpoint's:
@@ -71,14 +71,7 @@ func (w *Witness) Add(r bus.NotaryRecord) error {
 		w.parts[r.Partition] = part
 	}
 	if r.Leaves {
-		if list, ok := splitHashes(r.Data); ok {
-			switch from := int64(r.From); from {
-			case part.edge.size:
-				part.said = list
-			case part.edge.size + int64(len(part.said)):
-				part.said = append(part.said, list...)
-			}
-		}
+		part.said.add(part.edge.size, int64(r.From), r.Data)
 		return nil
 	}
 	c, err := w.key.Open(r.Partition, r.Data)
@@ -92,11 +85,13 @@ func (w *Witness) Add(r bus.NotaryRecord) error {
 		return nil
 	}
 	edge := part.edge.Clone()
-	edge.Append(part.said...)
+	news := part.said.through(c.Size - edge.size)
+	edge.Append(news...)
 	if c.Number != part.number+1 || edge.size != c.Size || edge.Root() != c.Root {
 		return fmt.Errorf("%w: partition %s, between checkpoint %d and checkpoint %d", ErrInconsistent, r.Partition, part.number, c.Number)
 	}
-	*part = witnessed{seen: Seen{r.Partition, r.Seq, string(r.Data), edge.String()}, edge: edge, number: c.Number}
+	part.seen, part.edge, part.number = Seen{r.Partition, r.Seq, string(r.Data), edge.String()}, edge, c.Number
+	part.said.signed(len(news))
 	return nil
 }
 

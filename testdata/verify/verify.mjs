@@ -160,7 +160,7 @@ function eventsOf (data) {
 
 class Partition {
   constructor (number, key) {
-    Object.assign(this, { partition: number, key, tree: new Tree(), number: 0, page: 0, next: 1, leaves: [], pages: [], said: [], broken: null, found: null, known: [] })
+    Object.assign(this, { partition: number, key, tree: new Tree(), number: 0, page: 0, next: 1, leaves: [], pages: [], said: [], differ: false, broken: null, found: null, known: [] })
   }
 
   fail (fault, where) {
@@ -193,9 +193,14 @@ class Partition {
     const data = Buffer.from(line.data ?? '', 'base64')
     const list = []
     for (let i = 0; i + 32 <= data.length; i += 32) list.push(data.subarray(i, i + 32))
-    if (data.length % 32 !== 0) this.said = []
-    else if (line.from === this.tree.size) this.said = list
-    else if (line.from === this.tree.size + this.said.length) this.said.push(...list)
+    if (data.length % 32 !== 0) { this.differ = true; return }
+    let at = (line.from ?? 0) - this.tree.size
+    if (at < 0) { list.splice(0, -at); at = 0 } // of leaves that are signed already
+    if (at > this.said.length) return
+    for (const [i, h] of list.entries()) {
+      if (at + i === this.said.length) this.said.push(h)
+      else if (!this.said[at + i].equals(h)) this.differ = true
+    }
   }
 
   takeCheckpoint (line) {
@@ -215,9 +220,9 @@ class Partition {
     }
     if (tree.size !== c.size || !tree.root().equals(c.root)) return this.locate(c, count)
     if (split) return this.fail('split-view', { page: this.page + 1 })
-    if (this.said.length !== count || this.said.some((h, i) => !h.equals(this.leaves[i]))) return this.fail('leaves', { checkpoint: number })
+    if (this.differ || this.said.length < count || this.said.slice(0, count).some((h, i) => !h.equals(this.leaves[i]))) return this.fail('leaves', { checkpoint: number })
     if (line.edge !== tree.toString()) return this.fail('checkpoint-header', { checkpoint: number })
-    Object.assign(this, { tree, number, page: c.page, said: [] })
+    Object.assign(this, { tree, number, page: c.page, said: this.said.slice(count), differ: false })
     this.leaves.splice(0, count)
     this.pages.splice(0, at + 1)
     for (const p of this.pages) p.end -= count
@@ -226,10 +231,11 @@ class Partition {
   // locate finds the first bad position by the leaf hashes that were said, when those give the signed root.
   locate (c, count) {
     const tree = this.tree.copy()
-    this.said.forEach(h => tree.add(h))
+    const truth = this.said.slice(0, Math.max(0, c.size - tree.size))
+    truth.forEach(h => tree.add(h))
     if (tree.size === c.size && tree.root().equals(c.root)) {
-      for (let i = 0; i < Math.min(count, this.said.length); i++) {
-        if (this.leaves[i].equals(this.said[i])) continue
+      for (let i = 0; i < Math.min(count, truth.length); i++) {
+        if (this.leaves[i].equals(truth[i])) continue
         const p = this.pages.find(p => i < p.end)
         const index = i - (p.end - p.events - 1)
         return this.fail('page-changed', { page: p.page, index: index < p.events ? index : -1 })
