@@ -32,6 +32,8 @@ const importTable = `
     engine                  <- engine/session, bus
     projections             <- engine/session, bus
     projections/<name>      <- projections, engine/session, bus
+    projections/feed/subscribe <- engine/session
+    docs/examples/consumers/go <- engine/session, projections/feed/subscribe
     backup                  <- projections/proof, engine/session, bus
     adapters                <- engine/session, bus
     adapters/<protocol>     <- adapters, engine/session

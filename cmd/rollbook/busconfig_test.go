@@ -135,6 +135,7 @@ func TestTheProgramUnderItsCredentials(t *testing.T) {
 			startEngine(t, dir, url)
 			genesis := startPod(t, dir, url, "adapter")
 			live(t, dir, url, genesis)
+			tellsAConsumer(t, dir, url)
 
 			auditor := connectAs(t, dir, url, "auditor")
 			layout, err := auditor.Open(t.Context())

@@ -21,6 +21,7 @@ import (
 	"rollbook/engine/session"
 	"rollbook/projections"
 	"rollbook/projections/directory"
+	"rollbook/projections/feed"
 	"rollbook/projections/proof"
 	"rollbook/projections/resources"
 	"rollbook/projections/tokens"
@@ -62,6 +63,7 @@ type house struct {
 	writers   []*engine.Writer      // none in a process of adapters alone
 	snapshots []*engine.Snapshotter // one a writer
 	spread    *engine.Spread        // nil on an embedded bus
+	feed      *feed.Publisher       // of the partitions that the writers write; nil without them
 	notary    *proof.Notary         // nil when this process signs nothing
 	watch     *proof.Watch          // nil when it compares nothing
 
@@ -181,7 +183,10 @@ func (h *house) openBus(ctx context.Context) (err error) {
 	if err != nil {
 		return h.set.noBook(err)
 	}
-	return h.set.agrees(h.layout)
+	if err = h.set.agrees(h.layout); err == nil && h.embedded != nil {
+		err = h.bus.SetFeedRetention(ctx, h.set.retention())
+	}
+	return err
 }
 
 func (h *house) startBus(ctx context.Context) error {
@@ -245,6 +250,7 @@ func (h *house) furnishWriters() {
 			Every: h.set.SnapshotEvents, Pause: h.set.SnapshotPause, Log: h.log, Metrics: metrics}))
 	}
 	h.status.writers = h.writers
+	h.furnishFeed()
 }
 
 // furnish makes the views and the gate; they start nothing.

@@ -67,6 +67,7 @@ type cli struct {
 	Backup    backupCommand    `cmd:"" help:"Copy the book and the directory into a file."`
 	Restore   restoreCommand   `cmd:"" help:"Fill an empty place from a backup."`
 	BusConfig busConfig        `cmd:"" help:"Print the configuration of a NATS server for the bus, with a user for each role."`
+	Tail      tailCommand      `cmd:"" help:"Print the events as they happen."`
 	Doctor    doctorCommand    `cmd:"" help:"Say what is wrong with a set-up."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 }

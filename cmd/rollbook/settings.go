@@ -22,6 +22,7 @@ type serveSettings struct {
 	BusListen string `help:"Where the embedded bus listens for operator's commands and downstream readers, host:port; port 0 takes a free one. Empty: nowhere, and then operator's commands work only while the service does not run." default:"127.0.0.1:0" placeholder:"HOST:PORT" env:"ROLLBOOK_BUS_LISTEN"`
 
 	layoutSettings `embed:""`
+	feedSettings   `embed:"" prefix:"feed-"`
 
 	AcceptLossWindow bool `help:"With --bus: write also when the servers acknowledge before the disk does, and so may forget sessions they promised. Default: no." env:"ROLLBOOK_ACCEPT_LOSS_WINDOW"`
 
@@ -125,6 +126,9 @@ func (s *serveSettings) check(r roles) error {
 		return refuse("usage", "--notary-key-file is missing: rollbook audit key makes one")
 	case s.Bus != "" && s.DeploymentKeyFile == "" && r.venues:
 		return refuse("usage", "--bus needs --deployment-key-file: all pods share one key")
+	}
+	if err := s.feedSettings.check(); err != nil {
+		return err
 	}
 	if err := s.BusListenTLS.check(); err != nil {
 		return err
