@@ -32,7 +32,7 @@ const importTable = `
     engine                  <- engine/session, bus
     projections             <- engine/session, bus
     projections/<name>      <- projections, engine/session, bus
-    backup                  <- engine/session, bus
+    backup                  <- projections/proof, engine/session, bus
     adapters                <- engine/session, bus
     adapters/<protocol>     <- adapters, engine/session
     cmd/rollbook            <- anything

@@ -3,6 +3,8 @@ package backup
 import (
 	"errors"
 	"fmt"
+
+	"rollbook/projections/proof"
 )
 
 var (
@@ -13,25 +15,31 @@ var (
 	ErrOtherHistory = errors.New("the backup is of another history than what is known")
 )
 
-// Known is what is known of the history that a backup should be of: from another backup of it. Give it to [Verify], and
-// then ask Check.
+// Known is what is known of the history that a backup should be of. Give it to [Verify], and then ask Check.
 type Known struct {
-	parts []Part
-	seen  []bool // the backup's root at the known page is the known root
+	partitions int // 0: any
+	parts      map[uint16]Part
+	seen       map[uint16]bool // the backup's root at the known page is the known root
 }
 
 // KnownBy takes the ends and roots of another backup, whose summary Verify gave.
 func KnownBy(s Summary) *Known {
-	k := &Known{parts: s.Parts, seen: make([]bool, len(s.Parts))}
+	k := &Known{partitions: len(s.Parts), parts: map[uint16]Part{}, seen: map[uint16]bool{}}
 	for p, part := range s.Parts {
-		k.seen[p] = part.Pages == 0 // nothing is the beginning of every history
+		k.parts[uint16(p)] = part
+		k.seen[uint16(p)] = part.Pages == 0 // nothing is the beginning of every history
 	}
 	return k
 }
 
+// KnownSigned takes a checkpoint of the notary, whose signature was checked.
+func KnownSigned(c proof.Checkpoint) *Known {
+	return &Known{parts: map[uint16]Part{uint16(c.Partition): {Pages: c.Page, Root: c.Root}}, seen: map[uint16]bool{}}
+}
+
 func (k *Known) see(p page, root func() [32]byte) {
-	if int(p.Partition) < len(k.parts) && k.parts[p.Partition].Pages == p.Seq {
-		k.seen[p.Partition] = root() == k.parts[p.Partition].Root
+	if part, known := k.parts[p.Partition]; known && part.Pages == p.Seq {
+		k.seen[p.Partition] = root() == part.Root
 	}
 }
 
@@ -39,16 +47,18 @@ func (k *Known) see(p page, root func() [32]byte) {
 // when the known part is in the backup and differs, or nil. Where the known history is longer it is not known to be the
 // same one.
 func (k *Known) Check(s Summary) error {
-	if len(s.Parts) != len(k.parts) {
-		return fmt.Errorf("%w: it has %d partitions, %d are known", ErrOtherHistory, len(s.Parts), len(k.parts))
+	if k.partitions > 0 && len(s.Parts) != k.partitions {
+		return fmt.Errorf("%w: it has %d partitions, %d are known", ErrOtherHistory, len(s.Parts), k.partitions)
 	}
 	var lost uint64
-	for p, part := range s.Parts {
+	for p, part := range k.parts {
 		switch {
-		case k.parts[p].Pages > part.Pages:
-			lost += k.parts[p].Pages - part.Pages
+		case int(p) >= len(s.Parts):
+			return fmt.Errorf("%w: it has no partition %d", ErrOtherHistory, p)
+		case part.Pages > s.Parts[p].Pages:
+			lost += part.Pages - s.Parts[p].Pages
 		case !k.seen[p]:
-			return fmt.Errorf("%w: partition %d has another root at page %d", ErrOtherHistory, p, k.parts[p].Pages)
+			return fmt.Errorf("%w: partition %d has another root at page %d", ErrOtherHistory, p, part.Pages)
 		}
 	}
 	if lost > 0 {

@@ -97,6 +97,14 @@ func newEvent(kind uint64) Event {
 	return nil
 }
 
+// EventTypes lists every kind of event, in order of number.
+func EventTypes() (all []EventType) {
+	for kind := uint64(1); newEvent(kind) != nil; kind++ {
+		all = append(all, newEvent(kind).Type())
+	}
+	return all
+}
+
 // UserRegistered: the user may log in from now on.
 type UserRegistered struct {
 	Header
