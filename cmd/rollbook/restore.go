@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"rollbook/backup"
 	"rollbook/bus"
+	"rollbook/projections/proof/backup"
 )
 
 type restoreCommand struct {
