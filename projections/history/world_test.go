@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -16,7 +17,9 @@ import (
 
 // memory is a book in memory, with its lists. It fails when it is told to.
 type memory struct {
-	p     bus.Partition
+	p  bus.Partition
+	mu sync.Mutex // guards all below: an indexer may be at it beside the test
+
 	pages []bus.StoredPage
 	mark  []byte
 	lists map[int][][]byte
@@ -32,13 +35,20 @@ func newMemory(p bus.Partition) *memory {
 
 func (m *memory) Partition() bus.Partition { return m.p }
 
-func (m *memory) End(context.Context) (uint64, error) { return uint64(len(m.pages)), nil }
+func (m *memory) End(context.Context) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return uint64(len(m.pages)), nil
+}
 
 func (m *memory) Read(_ context.Context, after, through uint64, fn func(bus.StoredPage) error) error {
-	if through > uint64(len(m.pages)) {
+	m.mu.Lock()
+	pages := m.pages
+	m.mu.Unlock()
+	if through > uint64(len(pages)) {
 		return errors.New("read past the end")
 	}
-	for _, page := range m.pages[after:through] {
+	for _, page := range pages[after:through] {
 		m.full.Add(1)
 		if err := fn(page); err != nil {
 			return err
@@ -47,8 +57,20 @@ func (m *memory) Read(_ context.Context, after, through uint64, fn func(bus.Stor
 	return nil
 }
 
-func (m *memory) HistoryMark(context.Context) ([]byte, error) { return m.mark, nil }
+func (m *memory) HistoryMark(context.Context) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mark, nil
+}
 
+// allow says how many more writes succeed; below zero: all.
+func (m *memory) allow(puts int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.puts = puts
+}
+
+// put counts a write, under the lock.
 func (m *memory) put() error {
 	if m.puts == 0 {
 		return errCrash
@@ -58,6 +80,8 @@ func (m *memory) put() error {
 }
 
 func (m *memory) PutHistoryMark(_ context.Context, mark []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err := m.put(); err != nil {
 		return err
 	}
@@ -66,6 +90,8 @@ func (m *memory) PutHistoryMark(_ context.Context, mark []byte) error {
 }
 
 func (m *memory) PutHistory(_ context.Context, bucket int, list []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err := m.put(); err != nil {
 		return err
 	}
@@ -74,7 +100,10 @@ func (m *memory) PutHistory(_ context.Context, bucket int, list []byte) error {
 }
 
 func (m *memory) History(_ context.Context, bucket int, fn func([]byte) error) error {
-	for _, list := range m.lists[bucket] {
+	m.mu.Lock()
+	lists := m.lists[bucket]
+	m.mu.Unlock()
+	for _, list := range lists {
 		if err := fn(list); err != nil {
 			return err
 		}
@@ -92,6 +121,8 @@ func (m *memory) append(t interface{ Fatal(...any) }, at session.Instant, events
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.pages = append(m.pages, bus.StoredPage{Seq: uint64(len(m.pages) + 1), Data: data})
 }
 
