@@ -34,7 +34,7 @@ const importTable = `
     projections/<name>      <- projections, engine/session, bus
     projections/feed/subscribe <- engine/session
     docs/examples/consumers/go <- engine/session, projections/feed/subscribe
-    backup                  <- engine/session, bus
+    projections/proof/backup <- projections/proof, engine/session, bus
     adapters                <- engine/session, bus
     adapters/<protocol>     <- adapters, engine/session
     cmd/rollbook            <- anything

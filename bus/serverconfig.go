@@ -96,7 +96,9 @@ func (t ServerTLS) block(verify bool) string {
 }
 
 func (c ServerConfig) cluster(b *strings.Builder, s Server) {
-	fmt.Fprintf(b, "\ncluster {\n  name: rollbook\n  listen: %q\n", net.JoinHostPort(cmp.Or(s.Listen, "0.0.0.0"), s.routePort()))
+	// Clients are told of every server by their own setting. What a server takes for its address need not be one that a
+	// client can use: it may be another network's, and stand in no certificate.
+	fmt.Fprintf(b, "\ncluster {\n  name: rollbook\n  listen: %q\n  no_advertise: true\n", net.JoinHostPort(cmp.Or(s.Listen, "0.0.0.0"), s.routePort()))
 	fmt.Fprintf(b, "  authorization { user: rollbook, password: %q }\n  routes: [\n", c.RoutePassword)
 	for _, other := range c.Servers {
 		if other.Name != s.Name {

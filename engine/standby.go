@@ -13,7 +13,38 @@ import (
 const (
 	silence  = 250 * time.Millisecond // without a word from the writer: it is gone
 	rankStep = 100 * time.Millisecond
+	// lateBy is how late a standby may notice that the silence is over. Later than that, this machine stands still now and
+	// then, and with it what the writer says, so it listens on for as long again, but no longer than lateMost in all.
+	lateBy   = 50 * time.Millisecond
+	lateMost = time.Second
 )
+
+// vigil is the wait for a word from the writer.
+type vigil struct {
+	timer *time.Timer
+	due   time.Time
+	more  time.Duration // what has been added since the last word
+}
+
+func newVigil(d time.Duration) *vigil { return &vigil{timer: time.NewTimer(d), due: time.Now().Add(d)} }
+
+// wait begins again: a word has come.
+func (v *vigil) wait(d time.Duration) {
+	v.due, v.more = time.Now().Add(d), 0
+	v.timer.Reset(d)
+}
+
+// over says whether the silence is, at the moment when its end was noticed; else it goes on for a while.
+func (v *vigil) over(now time.Time) bool {
+	late := min(now.Sub(v.due), lateMost-v.more)
+	if late < lateBy {
+		return true
+	}
+	v.more += late
+	v.due = now.Add(late)
+	v.timer.Reset(late)
+	return false
+}
 
 // errVacant ends standing by: nobody writes.
 var errVacant = errors.New("nobody writes")
@@ -60,31 +91,33 @@ func (w *Writer) standBy(ctx context.Context) error {
 // watch calls vacant when it is for us to take over. It runs beside the fold and sees of the state only the epoch.
 func (w *Writer) watch(ctx context.Context, heard <-chan bus.Announcement, vacant func()) {
 	var last bus.Announcement // heard from whoever writes, or has resigned
-	quiet := time.NewTimer(w.patience(bus.EngineID{}))
-	defer quiet.Stop()
+	quiet := newVigil(w.patience(bus.EngineID{}))
+	defer quiet.timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-quiet.C:
-			vacant()
-			return
+		case <-quiet.timer.C:
+			if quiet.over(time.Now()) {
+				vacant()
+				return
+			}
 		case a := <-heard:
 			switch {
 			case a.Epoch < w.known.Load() || a.Epoch < last.Epoch || last.Resigns && a.Epoch == last.Epoch:
 				// Of a writer that was deposed and has not noticed, or sent before it resigned.
 			case !a.Resigns:
 				last = a
-				quiet.Reset(w.patience(a.Engine))
+				quiet.wait(w.patience(a.Engine))
 			case a.Successor == (bus.EngineID{}):
 				last = a
-				quiet.Reset(w.patience(a.Engine) - silence)
+				quiet.wait(w.patience(a.Engine) - silence)
 			case a.Successor == w.cfg.Spread.id():
 				vacant()
 				return
 			default:
 				last = a
-				quiet.Reset(w.patience(a.Engine)) // its successor is no less likely to be gone than any writer
+				quiet.wait(w.patience(a.Engine)) // its successor is no less likely to be gone than any writer
 			}
 		}
 	}

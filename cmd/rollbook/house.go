@@ -25,19 +25,22 @@ import (
 	"rollbook/projections/proof"
 	"rollbook/projections/resources"
 	"rollbook/projections/tokens"
+	"rollbook/projections/webhooks"
 )
 
 // roles say what a process does.
 type roles struct {
 	writers bool // it has a writer for each partition, writing or standing by
 	venues  bool // it serves venues
+	hooks   bool // it posts events to the endpoints of --webhooks, if there are any
 	notary  bool // it signs, on a bus elsewhere; with an embedded bus it does anyway
 }
 
 var (
-	everything   = roles{writers: true, venues: true}
+	everything   = roles{writers: true, venues: true, hooks: true}
 	onlyWriters  = roles{writers: true}
 	onlyAdapters = roles{venues: true}
+	onlyWebhooks = roles{hooks: true}
 	onlyNotary   = roles{notary: true}
 )
 
@@ -64,7 +67,9 @@ type house struct {
 	notary    *proof.Notary         // nil when this process signs nothing
 	watch     *proof.Watch          // nil when it compares nothing
 
-	// Nil in a process of writers alone.
+	couriers *webhooks.Couriers // nil without webhooks
+
+	// Nil in a process without venues.
 	submit    *bus.Submitter
 	follower  *projections.Follower
 	sessions  *tokens.Index
@@ -130,6 +135,11 @@ func (h *house) open(ctx context.Context) (err error) {
 	}
 	if h.roles.venues {
 		if err := h.openVenues(ctx); err != nil {
+			return err
+		}
+	}
+	if h.roles.hooks && h.set.Webhooks != "" {
+		if err := h.openWebhooks(ctx); err != nil {
 			return err
 		}
 	}

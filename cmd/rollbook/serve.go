@@ -209,6 +209,9 @@ func (h *house) begin(ctx context.Context, g *errgroup.Group) (order []*stage) {
 	if h.feed != nil {
 		order = append(order, begin(ctx, g, "the feed", h.feed.Run))
 	}
+	if h.couriers != nil {
+		order = append(order, begin(ctx, g, "the webhooks", h.couriers.Run))
+	}
 	for _, s := range h.snapshots {
 		order = append(order, begin(ctx, g, "the snapshots", s.Run))
 	}

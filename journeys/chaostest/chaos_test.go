@@ -79,6 +79,9 @@ func TestChaos(t *testing.T) {
 	load.Ask(context.Background())
 	report.Length = time.Since(begun)
 	report.judge(t, site, history)
+	for _, wrong := range site.Reborn(context.Background()) {
+		t.Error(wrong)
+	}
 
 	if *keep != "" {
 		file, err := os.Create(filepath.Join(dir, "history.jsonl"))

@@ -109,6 +109,16 @@ func (p *process) tail() string {
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }
 
+// life is what the process has said in this life.
+func (p *process) life() string {
+	data, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	_, said, _ := strings.Cut(string(data), fmt.Sprintf("\n--- life %d\n", p.lives.Load()))
+	return said
+}
+
 // errNotReady says that something did not come up in time.
 var errNotReady = errors.New("not ready in time")
 

@@ -76,7 +76,7 @@ func (n *node) heal() {
 	}
 }
 
-// Start builds a site: the bus, its streams, users, engines and pods, all ready. They are stopped when the test ends.
+// Start builds a site: the bus with the configuration that `rollbook bus-config` prints, its streams, users, engines and pods, all ready. They are stopped when the test ends.
 func Start(t testing.TB, cfg Config) *Site {
 	t.Helper()
 	s := &Site{cfg: cfg, key: filepath.Join(cfg.Dir, "deployment.key"), client: &http.Client{
@@ -132,59 +132,6 @@ func (s *Site) processes() []*process {
 	return list
 }
 
-// startServers starts the bus: each server reaches each other over a link of its own.
-func (s *Site) startServers(t testing.TB) error {
-	base := portstest.Take(t)
-	port := func(i, kind int) string { return fmt.Sprintf("127.0.0.1:%d", base+3*i+kind) }
-	for i := range s.cfg.Servers {
-		v := &server{address: port(i, 0)}
-		var others []string
-		for j := range s.cfg.Servers {
-			if j != i {
-				others = append(others, port(j, 1))
-			}
-		}
-		var err error
-		if v.routes, err = links(others); err != nil {
-			return err
-		}
-		store := filepath.Join(s.cfg.Dir, fmt.Sprintf("nats%d", i+1))
-		v.mount(store)
-		file := filepath.Join(s.cfg.Dir, fmt.Sprintf("nats%d.conf", i+1))
-		if err := os.WriteFile(file, []byte(v.config(i, store, port)), 0o600); err != nil {
-			return err
-		}
-		v.process = process{name: fmt.Sprintf("nats%d", i+1), command: []string{s.cfg.NATS, "-c", file},
-			log: filepath.Join(s.cfg.Dir, fmt.Sprintf("nats%d.log", i+1))}
-		s.servers = append(s.servers, v)
-		if err := v.start(); err != nil {
-			return err
-		}
-	}
-	for i := range s.servers {
-		if err := until(time.Minute, s.servers[i].name, func() bool { return s.healthy(i) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (v *server) config(i int, store string, port func(i, kind int) string) string {
-	var routes []string
-	for _, l := range v.routes {
-		routes = append(routes, "nats://"+l.address())
-	}
-	text := fmt.Sprintf(`server_name: nats%d
-listen: %q
-http: %q
-jetstream { store_dir: %q, sync_interval: always, max_memory_store: 512MB, max_file_store: 8GB }
-`, i+1, v.address, port(i, 2), store)
-	if len(routes) > 0 {
-		text += fmt.Sprintf("cluster { name: chaos, listen: %q, no_advertise: true, routes: [%s] }\n", port(i, 1), strings.Join(routes, ", "))
-	}
-	return text
-}
-
 // monitor is where a server answers questions about itself.
 func (s *Site) monitor(i int) string {
 	host, port, _ := strings.Cut(s.servers[i].address, ":")
@@ -217,9 +164,14 @@ func (s *Site) url(list []*link) string {
 	return strings.Join(urls, ",")
 }
 
-// run runs an operator's command.
-func (s *Site) run(stdin string, args ...string) (string, error) {
-	cmd := exec.Command(s.cfg.Rollbook, append(args, "--bus", s.url(nil))...)
+// run runs a command with the credentials of a role.
+func (s *Site) run(role bus.Role, stdin string, args ...string) (string, error) {
+	return s.program(stdin, append(args, "--bus", s.url(nil), "--creds", s.creds(role))...)
+}
+
+// program runs the program to its end.
+func (s *Site) program(stdin string, args ...string) (string, error) {
+	cmd := exec.Command(s.cfg.Rollbook, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var errs strings.Builder
 	cmd.Stderr = &errs
@@ -236,7 +188,7 @@ func (s *Site) create(testing.TB) error {
 	if err := os.WriteFile(s.key, key, 0o600); err != nil {
 		return err
 	}
-	_, err := s.run("", "init", "--partitions", fmt.Sprint(s.cfg.Partitions), "--replicas", fmt.Sprint(s.cfg.Servers))
+	_, err := s.run(bus.RoleOwner, "", "init", "--partitions", fmt.Sprint(s.cfg.Partitions), "--replicas", fmt.Sprint(s.cfg.Servers))
 	return err
 }
 
@@ -245,28 +197,30 @@ func (s *Site) startNodes(t testing.TB) error {
 	for _, v := range s.servers {
 		targets = append(targets, v.address)
 	}
-	start := func(role string, i int, more ...string) (*node, error) {
+	start := func(command string, role bus.Role, i int, more ...string) (*node, error) {
 		n := &node{base: portstest.Take(t)}
 		var err error
 		if n.links, err = links(targets); err != nil {
 			return nil, err
 		}
-		n.process = process{name: fmt.Sprintf("%s%d", role, i+1), log: filepath.Join(s.cfg.Dir, fmt.Sprintf("%s%d.log", role, i+1)),
-			command: append([]string{s.cfg.Rollbook, role, "--bus", s.url(n.links), "--port-base", fmt.Sprint(n.base)}, more...),
+		name := fmt.Sprintf("%s%d", command, i+1)
+		n.process = process{name: name, log: filepath.Join(s.cfg.Dir, name+".log"),
+			command: append([]string{s.cfg.Rollbook, command, "--bus", s.url(n.links), "--creds", s.creds(role), "--port-base", fmt.Sprint(n.base)}, more...),
 			env: []string{"ROLLBOOK_GENESIS_MAX_SESSIONS=0", "ROLLBOOK_GENESIS_IDLE=0", "ROLLBOOK_TE_CALL_RATE=-1",
-				"ROLLBOOK_LOCKOUT_THRESHOLD=100000", "ROLLBOOK_ACCEPT_LOSS_WINDOW=true", "ROLLBOOK_LOCKOUT_HARD=1000000", "ROLLBOOK_PARTITIONS=" + fmt.Sprint(s.cfg.Partitions), "GORACE=atexit_sleep_ms=1"}}
+				"ROLLBOOK_LOCKOUT_THRESHOLD=100000", "ROLLBOOK_LOCKOUT_HARD=1000000", "ROLLBOOK_PARTITIONS=" + fmt.Sprint(s.cfg.Partitions),
+				"ROLLBOOK_SNAPSHOT_EVENTS=50", "ROLLBOOK_SNAPSHOT_PAUSE=1s", "GORACE=atexit_sleep_ms=1"}}
 		n.env = append(n.env, s.cfg.Env...)
 		return n, n.start()
 	}
 	for i := range s.cfg.Engines {
-		n, err := start("engine", i)
+		n, err := start("engine", bus.RoleEngine, i)
 		if err != nil {
 			return err
 		}
 		s.engines = append(s.engines, n)
 	}
 	for i := range s.cfg.Pods {
-		n, err := start("adapters", i, "--deployment-key-file", s.key, "--venues", "genesis,traderevolution")
+		n, err := start("adapters", bus.RoleAdapter, i, "--deployment-key-file", s.key, "--venues", "genesis,traderevolution")
 		if err != nil {
 			return err
 		}
@@ -325,12 +279,12 @@ func (s *Site) addUsers(testing.TB) error {
 	for i := range s.cfg.Users {
 		name := fmt.Sprintf("chaos%02d", i)
 		u := User{Name: name, Password: name + "-has-a-long-password"}
-		if _, err := s.run(u.Password+"\n", "user", "add", name); err != nil {
+		if _, err := s.run(bus.RoleOperator, u.Password+"\n", "user", "add", name); err != nil {
 			return err
 		}
 		s.users = append(s.users, u)
 	}
-	out, err := s.run("", "user", "list", "--json")
+	out, err := s.run(bus.RoleOperator, "", "user", "list", "--json")
 	if err != nil {
 		return err
 	}
@@ -352,5 +306,5 @@ func (s *Site) addUsers(testing.TB) error {
 
 // connect opens a connection of this process's own to the bus.
 func (s *Site) connect(ctx context.Context) (*bus.Bus, error) {
-	return bus.Connect(ctx, bus.ConnectConfig{URL: s.url(nil), Name: "chaos audit"})
+	return bus.Connect(ctx, bus.ConnectConfig{URL: s.url(nil), Creds: s.creds(bus.RoleAuditor), Name: "chaos audit"})
 }
