@@ -32,7 +32,9 @@ const importTable = `
     engine                  <- engine/session, bus
     projections             <- engine/session, bus
     projections/<name>      <- projections, engine/session, bus
-    backup                  <- engine/session, bus
+    projections/feed/subscribe <- engine/session
+    docs/examples/consumers/go <- engine/session, projections/feed/subscribe
+    projections/proof/backup <- projections/proof, engine/session, bus
     adapters                <- engine/session, bus
     adapters/<protocol>     <- adapters, engine/session
     cmd/rollbook            <- anything

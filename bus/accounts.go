@@ -35,7 +35,7 @@ func accountsText(users []accountUser) string {
 		grouped[u.Role.account()] = append(grouped[u.Role.account()], u)
 	}
 	var exports, others strings.Builder
-	for _, name := range []string{accountPods, accountOperators, accountReaders, accountNotaries, accountConsumers} {
+	for _, name := range []string{accountPods, accountOperators, accountReaders, accountNotaries, accountCouriers, accountConsumers} {
 		if len(grouped[name]) > 0 {
 			exports.WriteString(exportsTo(name, grouped[name]))
 			others.WriteString(importer(name, grouped[name]))

@@ -155,27 +155,28 @@ func (l *locked) hears(b *bus.Bus, pattern, subject string) bool {
 // those that it needs and those that it must not have.
 func TestEachRoleAndEachSubject(t *testing.T) {
 	l := startLocked(t)
-	const owner, engine, service, adapter, operator, auditor, notary, consumer = bus.RoleOwner, bus.RoleEngine, bus.RoleService,
-		bus.RoleAdapter, bus.RoleOperator, bus.RoleAuditor, bus.RoleNotary, bus.RoleConsumer
-	roles := []bus.Role{owner, engine, service, adapter, operator, auditor, notary, consumer, bus.RoleSystem}
+	const owner, engine, service, adapter, operator, auditor, notary, webhooks, consumer = bus.RoleOwner, bus.RoleEngine, bus.RoleService,
+		bus.RoleAdapter, bus.RoleOperator, bus.RoleAuditor, bus.RoleNotary, bus.RoleWebhooks, bus.RoleConsumer
+	roles := []bus.Role{owner, engine, service, adapter, operator, auditor, notary, webhooks, consumer, bus.RoleSystem}
 	is := func(roles ...bus.Role) []bus.Role { return roles }
-	readers := is(owner, engine, service, adapter, operator, auditor, notary)
+	readers := is(owner, engine, service, adapter, operator, auditor, notary, webhooks)
 
 	publishes := map[string][]bus.Role{
-		"rollbook.book.0":              is(engine, service),
+		"rollbook.book.0":              is(owner, engine, service), // the owner's is for a restore, as is what follows
 		"rollbook.command.0.login":     is(engine, service, adapter, operator),
 		"rollbook.command.1.disable":   is(engine, service, operator),
 		"rollbook.writer.0":            is(engine, service),
 		"rollbook.snapshot.0.1.7":      is(engine, service),
-		"rollbook.checkpoint.0":        is(notary),
-		"rollbook.checkpoint.0.leaves": is(notary),
+		"rollbook.checkpoint.0":        is(owner, notary),
+		"rollbook.checkpoint.0.leaves": is(owner, notary),
 		"rollbook.event.0.u.ended":     is(engine, service),
 		"rollbook.engine.e1":           is(engine, service),
 		"rollbook.pod.p1":              is(engine, service, adapter),
 		"rollbook.live.book.0":         nil,
 		"rollbook.live.directory.x":    nil,
 		"rollbook.anything":            nil,
-		"$KV.DIRECTORY.user.x":         is(operator),
+		"$KV.DIRECTORY.user.x":         is(owner, operator),
+		"$KV.WEBHOOKS.at.x":            is(owner, service, operator, webhooks),
 		"$KV.KEYS.x":                   is(service, adapter),
 		"$KV.OTHER.x":                  nil,
 		"rollbook.feed.0":              is(engine, service),
@@ -205,6 +206,10 @@ func TestEachRoleAndEachSubject(t *testing.T) {
 		"$JS.API.DIRECT.GET.BOOK_1":                 readers,
 		"$JS.API.DIRECT.GET.KV_DIRECTORY":           is(owner, service, adapter, operator),
 		"$JS.API.DIRECT.GET.KV_DIRECTORY.$KV.D.u.x": is(owner, service, adapter, operator),
+		"$JS.API.DIRECT.GET.KV_WEBHOOKS":            is(owner, service, operator, webhooks),
+		"$JS.API.STREAM.MSG.GET.KV_WEBHOOKS":        is(owner, service, operator, webhooks),
+		"$JS.API.STREAM.PURGE.KV_WEBHOOKS":          is(owner),
+		"$JS.API.STREAM.MSG.GET.CHECKPOINTS":        is(owner, operator),
 		"$JS.API.DIRECT.GET.KV_KEYS":                is(owner, service, adapter),
 		"$JS.API.DIRECT.GET.SNAPSHOTS.x":            is(owner, engine, service, adapter, operator),
 		"$JS.API.DIRECT.GET.CHECKPOINTS":            is(owner, service, adapter, operator, auditor, notary),
@@ -239,8 +244,8 @@ func TestEachRoleAndEachSubject(t *testing.T) {
 		"rollbook.snapshot.0":        nil,
 		"$JS.API.STREAM.INFO.BOOK_0": is(bus.RoleSystem), // the questions of all accounts are answered there
 		"rollbook.checkpoint.0":      nil,
-		"rollbook.live.book.1":       is(engine, service, adapter, operator, auditor, notary),
-		"rollbook.writer.1":          is(engine, service, adapter, operator, auditor, notary),
+		"rollbook.live.book.1":       is(engine, service, adapter, operator, auditor, notary, webhooks),
+		"rollbook.writer.1":          is(engine, service, adapter, operator, auditor, notary, webhooks),
 		"rollbook.live.directory.x":  is(service, adapter, operator),
 		"rollbook.engine.e1":         is(engine, service, adapter, operator),
 		"rollbook.pod.p1":            is(engine, service, operator),
@@ -292,7 +297,7 @@ func TestNobodyGetsABytePastTheFence(t *testing.T) {
 	l := startLocked(t)
 	engine := l.as(bus.RoleEngine)
 	end := appendPages(t, engine.Book(0), 0, 2)
-	for _, role := range []bus.Role{bus.RoleAdapter, bus.RoleOperator, bus.RoleAuditor, bus.RoleNotary, bus.RoleConsumer} {
+	for _, role := range []bus.Role{bus.RoleAdapter, bus.RoleOperator, bus.RoleAuditor, bus.RoleNotary, bus.RoleWebhooks, bus.RoleConsumer} {
 		b := l.as(role)
 		for _, ask := range []struct{ subject, data string }{
 			{"$JS.API.STREAM.INFO.BOOK_0", ""},

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,23 +36,50 @@ func TruthsBeside() (first, last []string) {
 }
 
 // EachBeside calls fn with each message that a stream beside the book held when
-// EachBeside was called, in order; of a bucket, with the entries that are there.
-// It returns fn's error as it is, ErrNotCreated when there is no such stream.
+// EachBeside was called, in order; of a bucket, with the newest value of each key,
+// as of some moment of the call, and not with what has been deleted. A key that is
+// written meanwhile may come twice. It returns fn's error as it is, ErrNotCreated
+// when there is no such stream. Of a bucket it has all keys in memory.
 func (b *Bus) EachBeside(ctx context.Context, stream string, fn func(Beside) error) error {
 	info, err := b.info(ctx, stream)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", stream, err)
 	}
+	// A bucket may hold revisions that were replaced, and values before the marker
+	// that deletes them: what a crash has left there is not to be found in a backup.
+	var newest map[string]uint64
+	if isBucket(stream) {
+		newest = map[string]uint64{}
+		err := b.eachEntry(ctx, stream, info.State.LastSeq, func(e entry) error {
+			newest[e.key] = e.revision
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return b.eachEntry(ctx, stream, info.State.LastSeq, func(e entry) error {
+		if e.op != jetstream.KeyValuePut || e.revision < newest[e.key] || newest == nil && e.revision > info.State.LastSeq {
+			return nil
+		}
+		return fn(Beside{Stream: stream, Subject: e.key, Header: sendersOwn(e.header), Data: e.value})
+	})
+}
+
+func isBucket(stream string) bool { return strings.HasPrefix(stream, "KV_") }
+
+// eachEntry calls fn with what a stream holds, in order, at least through a sequence.
+func (b *Bus) eachEntry(ctx context.Context, stream string, last uint64, fn func(entry) error) error {
 	r, err := (&bucket{bus: b, stream: stream}).newReader(">")
 	if err != nil {
 		return fmt.Errorf("read %s: %w", stream, err)
 	}
 	defer r.close()
-	return r.through(ctx, info.State.LastSeq, func(e entry) error {
-		if e.key == "" || e.op != jetstream.KeyValuePut || e.revision > info.State.LastSeq {
+	return r.through(ctx, last, func(e entry) error {
+		if e.key == "" {
 			return nil
 		}
-		return fn(Beside{Stream: stream, Subject: e.key, Header: sendersOwn(e.header), Data: e.value})
+		return fn(e)
 	})
 }
 
@@ -65,29 +93,77 @@ func sendersOwn(all nats.Header) map[string][]string {
 	return own
 }
 
-// CountBeside is how many messages a stream beside the book holds.
-func (b *Bus) CountBeside(ctx context.Context, stream string) (uint64, error) {
-	info, err := b.stream(ctx, stream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return 0, fmt.Errorf("%w: %w", ErrNotCreated, err)
-	}
-	if err != nil {
-		return 0, err
-	}
-	return info.State.Msgs, nil
+// Refill puts back what stood beside a book. It belongs to one goroutine.
+type Refill struct {
+	bus     *Bus
+	buckets map[string]jetstream.KeyValue
+	there   map[string]uint64 // of other streams: messages that are there already, and are passed over
 }
 
-// PutBeside stores a message in its stream. On nil it is on disk. A subject that
-// is not the stream's own is refused, whatever its stream is said to be.
-func (b *Bus) PutBeside(ctx context.Context, m Beside) error {
+// Refill begins to put back what stood beside a book, between BeginRestore and
+// FinishRestore. What an attempt before has put there stays.
+func (b *Bus) Refill(ctx context.Context) (*Refill, error) {
+	r := &Refill{bus: b, buckets: map[string]jetstream.KeyValue{}, there: map[string]uint64{}}
+	first, last := TruthsBeside()
+	for _, stream := range append(first, last...) {
+		var err error
+		switch stream {
+		case streamDirectory:
+			r.buckets[stream], err = b.Directory(ctx)
+		case streamWebhooks:
+			r.buckets[stream], err = b.Webhooks(ctx)
+		default:
+			var info *jetstream.StreamInfo
+			if info, err = b.stream(ctx, stream); err == nil {
+				r.there[stream] = info.State.Msgs
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("refill %s: %w", stream, err)
+		}
+	}
+	return r, nil
+}
+
+// Put stores a message in its stream: those of one stream in the order in which
+// EachBeside gave them. On nil it is on disk. A stream or a subject that is none
+// of a backup's is refused.
+func (r *Refill) Put(ctx context.Context, m Beside) error {
 	ctx, cancel := context.WithTimeout(ctx, createPatience)
 	defer cancel()
-	header := nats.Header(maps.Clone(m.Header))
-	_, err := b.js.PublishMsg(ctx, &nats.Msg{Subject: m.Subject, Header: header, Data: m.Data}, jetstream.WithExpectStream(m.Stream))
+	err := r.put(ctx, m)
 	if err != nil {
 		return fmt.Errorf("store in %s: %w", m.Stream, closedOr(err))
 	}
 	return nil
+}
+
+func (r *Refill) put(ctx context.Context, m Beside) error {
+	if kv := r.buckets[m.Stream]; kv != nil {
+		key, own := strings.CutPrefix(m.Subject, "$KV."+kv.Bucket()+".")
+		if !own {
+			return errors.New("the subject is another bucket's")
+		}
+		there, err := kv.Get(ctx, key)
+		switch {
+		case errors.Is(err, jetstream.ErrKeyNotFound):
+			_, err = kv.Create(ctx, key, m.Data)
+		case err == nil && !bytes.Equal(there.Value(), m.Data):
+			_, err = kv.Update(ctx, key, m.Data, there.Revision())
+		}
+		return err
+	}
+	left, known := r.there[m.Stream]
+	if !known {
+		return errors.New("no backup has anything of that stream")
+	}
+	if left > 0 {
+		r.there[m.Stream]--
+		return nil
+	}
+	_, err := r.bus.js.PublishMsg(ctx, &nats.Msg{Subject: m.Subject, Header: nats.Header(maps.Clone(m.Header)), Data: m.Data},
+		jetstream.WithExpectStream(m.Stream))
+	return err
 }
 
 // BeginRestore makes the streams of a book that is to be filled from a backup,

@@ -14,13 +14,14 @@ const (
 	RoleOperator Role = "operator" // an operator's commands: the same with every command, and writes the directory
 	RoleAuditor  Role = "auditor"  // reads the books and what the notary has signed
 	RoleNotary   Role = "notary"   // reads the books, and is the only one to sign what is in them
+	RoleWebhooks Role = "webhooks" // reads the books, and keeps how far webhooks have come
 	RoleConsumer Role = "consumer" // reads the feed
 	RoleSystem   Role = "system"   // looks after the servers themselves; the program never uses it
 )
 
 // Roles are all roles, in the order in which a configuration lists them.
 func Roles() []Role {
-	return []Role{RoleOwner, RoleEngine, RoleService, RoleAdapter, RoleOperator, RoleAuditor, RoleNotary, RoleConsumer, RoleSystem}
+	return []Role{RoleOwner, RoleEngine, RoleService, RoleAdapter, RoleOperator, RoleAuditor, RoleNotary, RoleWebhooks, RoleConsumer, RoleSystem}
 }
 
 // The accounts. ROLLBOOK owns the streams; the others see of it what they import.
@@ -37,6 +38,7 @@ const (
 	accountOperators = "OPERATORS"
 	accountReaders   = "READERS"
 	accountNotaries  = "NOTARIES"
+	accountCouriers  = "COURIERS"
 	accountConsumers = "CONSUMERS"
 	accountSystem    = "SYS"
 )
@@ -53,6 +55,8 @@ func (r Role) account() string {
 		return accountReaders
 	case RoleNotary:
 		return accountNotaries
+	case RoleWebhooks:
+		return accountCouriers
 	case RoleConsumer:
 		return accountConsumers
 	case RoleSystem:
@@ -101,6 +105,7 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.write(partitions)
 	case RoleService:
 		r.write(partitions)
+		r.keepWebhooks()
 		r.readCheckpoints()
 		r.readDirectory()
 		r.showKeys()
@@ -121,8 +126,8 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.readDirectory()
 		r.readFeed()
 		r.ask(subjectDirectory+">", apiMessageDelete+streamDirectory, apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys)
-		r.readBucket(streamWebhooks) // for a backup, and to show them
-		r.ask(apiMessageGet + StreamCheckpoints)
+		r.ask(apiMessageGet + StreamCheckpoints) // for a backup
+		r.keepWebhooks()                         // the same, and to have them tried again
 		r.hear(subjectAllEngines, subjectAllPods)
 		r.askServers()
 	case RoleAuditor:
@@ -132,6 +137,9 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.readBooks(partitions)
 		r.readCheckpoints()
 		r.ask(subjectCheckpoint+"*", subjectCheckpoint+"*."+tokenLeaves)
+	case RoleWebhooks:
+		r.readBooks(partitions)
+		r.keepWebhooks()
 	case RoleConsumer:
 		r.readFeed()
 		r.takeFeed()
@@ -196,6 +204,11 @@ func (r *rights) readDirectory() {
 func (r *rights) showKeys() {
 	r.readBucket(streamKeys)
 	r.ask(subjectKeys + ">")
+}
+
+func (r *rights) keepWebhooks() {
+	r.readBucket(streamWebhooks)
+	r.ask(subjectWebhooks + ">")
 }
 
 func (r *rights) readBucket(stream string) {

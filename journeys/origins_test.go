@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -51,7 +52,8 @@ func behindProxy(t *testing.T, at string) string {
 // whoever has the deployment key; they are in the clear nowhere, and once the user is erased neither they nor the name can
 // be had from anything that is on the disk.
 func TestWhereFrom(t *testing.T) {
-	in := newInstance(t, "--trusted-proxies", "127.0.0.0/8,::1", "--log-level", "debug", "--lockout-first-delay", "1ms")
+	c := newCollecting(t)
+	in := newInstance(t, "--trusted-proxies", "127.0.0.0/8,::1", "--log-level", "debug", "--lockout-first-delay", "1ms", "--trace-endpoint", c.url)
 	in.start()
 	heard, listened := in.listen()
 	clear := map[string]string{"the address": farAddress, "the address's bytes": string(netip.MustParseAddr(farAddress).AsSlice()),
@@ -102,8 +104,13 @@ func TestWhereFrom(t *testing.T) {
 		t.Fatal("no login was heard on the bus")
 	}
 	texts["the bus"] = heard.Bytes()
+	for end := time.Now().Add(time.Minute); !bytes.Contains(c.all(), []byte("POST genesis login")); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("no login was traced")
+		}
+	}
 	in.stop()
-	texts["the log"] = []byte(in.log.String())
+	texts["the log"], texts["the traces"] = []byte(in.log.String()), c.all()
 	if found := hits(t, in.data, texts, clear); len(found) > 0 {
 		t.Errorf("in the clear:\n%s", strings.Join(found, "\n"))
 	}
@@ -211,6 +218,13 @@ func (in *instance) listen() (heard *bytes.Buffer, stop func()) {
 		close(messages)
 		<-done
 	}
+}
+
+// all is what the collector was sent so far.
+func (c *collecting) all() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return bytes.Clone(c.raw.Bytes())
 }
 
 // metrics are those that the instance shows now.

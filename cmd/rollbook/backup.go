@@ -15,7 +15,7 @@ import (
 
 	"filippo.io/age"
 
-	"rollbook/backup"
+	"rollbook/projections/proof/backup"
 )
 
 type backupCommand struct {

@@ -135,6 +135,7 @@ func TestTheProgramUnderItsCredentials(t *testing.T) {
 			startEngine(t, dir, url)
 			genesis := startPod(t, dir, url, "adapter")
 			live(t, dir, url, genesis)
+			tellsAConsumer(t, dir, url)
 
 			auditor := connectAs(t, dir, url, "auditor")
 			layout, err := auditor.Open(t.Context())
@@ -181,7 +182,7 @@ func TestPrintForKeysMadeElsewhere(t *testing.T) {
 	}
 }
 
-// live adds a user, logs in, sees the session, and ends it.
+// live adds a user, logs in, sees the session, ends it, and erases the user.
 func live(t *testing.T, dir, url, genesis string) {
 	t.Helper()
 	operator := []string{"--bus", url, "--creds", filepath.Join(dir, "operator.nk")}
@@ -208,6 +209,9 @@ func live(t *testing.T, dir, url, genesis string) {
 	}
 	if _, text, err := callOnce(genesis+"/event-login-auth", http.Header{}, login); err != nil || strings.Contains(text, "EVENT_LOGIN_AUTH_ACK") {
 		t.Errorf("a disabled user logs in: %s, %v", text, err)
+	}
+	if code := run(append([]string{"user", "erase", "ann", "--yes"}, operator...)); code != exitDone {
+		t.Errorf("user erase exits with %d", code)
 	}
 }
 
@@ -237,7 +241,7 @@ func startPod(t *testing.T, dir, url, role string) string {
 	return h.doorURL(h.doors[0], "http")
 }
 
-// startHouse runs a process's parts on a bus elsewhere, under the credential of a role, once they are ready.
+// startHouse runs a process's parts on a bus elsewhere, under the credential of a role, once they are ready. more are flags.
 func startHouse(t *testing.T, dir, url, role string, with roles, more ...string) (h *house, stop func()) {
 	t.Helper()
 	var c cli

@@ -17,7 +17,7 @@ import (
 type doctorCommand struct {
 	place   `embed:""`
 	keyFile `embed:""`
-	Role    string `help:"The role whose credential this is: owner, engine, service, adapter, operator, auditor, notary or consumer. Empty: it is found out." placeholder:"ROLE" default:""`
+	Role    string `help:"The role whose credential this is: owner, engine, service, adapter, operator, auditor, notary, webhooks or consumer. Empty: it is found out." placeholder:"ROLE" default:""`
 	JSON    bool   `help:"Print one JSON object a line." name:"json"`
 }
 

@@ -21,22 +21,26 @@ import (
 	"rollbook/engine/session"
 	"rollbook/projections"
 	"rollbook/projections/directory"
+	"rollbook/projections/feed"
 	"rollbook/projections/proof"
 	"rollbook/projections/resources"
 	"rollbook/projections/tokens"
+	"rollbook/projections/webhooks"
 )
 
 // roles say what a process does.
 type roles struct {
 	writers bool // it has a writer for each partition, writing or standing by
 	venues  bool // it serves venues
+	hooks   bool // it posts events to the endpoints of --webhooks, if there are any
 	notary  bool // it signs, on a bus elsewhere; with an embedded bus it does anyway
 }
 
 var (
-	everything   = roles{writers: true, venues: true}
+	everything   = roles{writers: true, venues: true, hooks: true}
 	onlyWriters  = roles{writers: true}
 	onlyAdapters = roles{venues: true}
+	onlyWebhooks = roles{hooks: true}
 	onlyNotary   = roles{notary: true}
 )
 
@@ -59,10 +63,13 @@ type house struct {
 	writers   []*engine.Writer      // none in a process of adapters alone
 	snapshots []*engine.Snapshotter // one a writer
 	spread    *engine.Spread        // nil on an embedded bus
+	feed      *feed.Publisher       // of the partitions that the writers write; nil without them
 	notary    *proof.Notary         // nil when this process signs nothing
 	watch     *proof.Watch          // nil when it compares nothing
 
-	// Nil in a process of writers alone.
+	couriers *webhooks.Couriers // nil without webhooks
+
+	// Nil in a process without venues.
 	submit    *bus.Submitter
 	follower  *projections.Follower
 	sessions  *tokens.Index
@@ -131,6 +138,11 @@ func (h *house) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if h.roles.hooks && h.set.Webhooks != "" {
+		if err := h.openWebhooks(ctx); err != nil {
+			return err
+		}
+	}
 	h.register()
 	return nil
 }
@@ -171,7 +183,10 @@ func (h *house) openBus(ctx context.Context) (err error) {
 	if err != nil {
 		return h.set.noBook(err)
 	}
-	return h.set.agrees(h.layout)
+	if err = h.set.agrees(h.layout); err == nil && h.embedded != nil {
+		err = h.bus.SetFeedRetention(ctx, h.set.retention())
+	}
+	return err
 }
 
 func (h *house) startBus(ctx context.Context) error {
@@ -235,6 +250,7 @@ func (h *house) furnishWriters() {
 			Every: h.set.SnapshotEvents, Pause: h.set.SnapshotPause, Log: h.log, Metrics: metrics}))
 	}
 	h.status.writers = h.writers
+	h.furnishFeed()
 }
 
 // furnish makes the views and the gate; they start nothing.

@@ -12,6 +12,7 @@ import (
 type initCommand struct {
 	place          `embed:""`
 	layoutSettings `embed:""`
+	feedSettings   `embed:"" prefix:"feed-"`
 	JSON           bool `help:"Print one JSON object." name:"json"`
 }
 
@@ -39,6 +40,9 @@ func (c *initCommand) Run(ctx context.Context, app *cli) error {
 	if err := c.layoutSettings.check(); err != nil {
 		return err
 	}
+	if err := c.feedSettings.check(); err != nil {
+		return err
+	}
 	switch {
 	case c.Bus == "":
 		return refuse("usage", "--bus is missing: a book in a data directory is created by rollbook serve")
@@ -52,7 +56,10 @@ func (c *initCommand) Run(ctx context.Context, app *cli) error {
 		return err
 	}
 	layout := bus.Layout{Partitions: c.Partitions, Replicas: c.Replicas}
-	err = errors.Join(create(ctx, b, layout, c.shown()), b.Close())
+	if err = create(ctx, b, layout, c.shown()); err == nil {
+		err = b.SetFeedRetention(ctx, c.retention())
+	}
+	err = errors.Join(err, b.Close())
 	if err != nil {
 		return err
 	}

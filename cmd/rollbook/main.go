@@ -57,14 +57,17 @@ type cli struct {
 	Notary    notaryCommand    `cmd:"" help:"Sign what is in the book, on a bus elsewhere."`
 	Audit     auditCommands    `cmd:"" help:"Look at what happened, and prove it."`
 	Adapters  adaptersCommand  `cmd:"" help:"Run venues alone, on a bus elsewhere."`
+	Webhooks  webhooksCommand  `cmd:"" help:"Run webhooks alone, on a bus elsewhere."`
 	Init      initCommand      `cmd:"" help:"Create the book on a bus elsewhere, once."`
 	User      userCommands     `cmd:"" help:"Manage who may log in."`
 	Resource  resourceCommands `cmd:"" help:"Manage what clients can ask for."`
 	Session   sessionCommands  `cmd:"" help:"See and end sessions."`
 	Token     tokenCommands    `cmd:"" help:"Make one-time tokens."`
+	Webhook   webhookCommands  `cmd:"" help:"See and mend the delivery of webhooks."`
 	Backup    backupCommand    `cmd:"" help:"Copy the book and the directory into a file."`
 	Restore   restoreCommand   `cmd:"" help:"Fill an empty place from a backup."`
 	BusConfig busConfig        `cmd:"" help:"Print the configuration of a NATS server for the bus, with a user for each role."`
+	Tail      tailCommand      `cmd:"" help:"Print the events as they happen."`
 	Doctor    doctorCommand    `cmd:"" help:"Say what is wrong with a set-up."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 }

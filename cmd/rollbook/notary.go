@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -24,6 +25,7 @@ const (
 // notarySettings are about what is signed, and compared with.
 type notarySettings struct {
 	NotaryKeyFile string `help:"The file with the notary's private key; rollbook notary needs it. Empty: notary.key in the data directory, made once; other processes on a bus elsewhere have no notary." placeholder:"FILE" type:"path" default:"" env:"ROLLBOOK_NOTARY_KEY_FILE"`
+	NotaryState   string `help:"The directory in which the notary remembers, apart from the bus, what it signed last, so that it never signs another history when the bus has lost something. Empty: the data directory; on a bus elsewhere it knows what is stored there and no more." placeholder:"DIR" type:"path" default:"" env:"ROLLBOOK_NOTARY_STATE"`
 	NotaryVkey    string `help:"The notary's public key, or the file that has it. What this process reads of the book is compared with what was signed, and when it differs the process stops saying yes. Empty: that of the data directory's notary; on a bus elsewhere nothing is compared." placeholder:"VKEY" default:"" env:"ROLLBOOK_NOTARY_VKEY"`
 	NotaryVerify  bool   `help:"Have the notary read everything that was signed once after its start, beside its work, and raise the alarm when it has changed." default:"true" negatable:"" env:"ROLLBOOK_NOTARY_VERIFY"`
 }
@@ -57,6 +59,9 @@ func (h *house) furnishNotary() error {
 		}
 		public = key.Public()
 		cfg := proof.NotaryConfig{Store: h.bus, Key: key, Log: h.log}
+		if dir := cmp.Or(h.set.NotaryState, h.dir); dir != "" {
+			cfg.Memory = notaryMemory(dir)
+		}
 		if h.set.NotaryVerify {
 			cfg.Verify = &proof.Live{Bus: h.bus}
 		}
@@ -105,6 +110,27 @@ func notaryKey(path, dir string, log *slog.Logger) (proof.Key, error) {
 		return proof.Key{}, refuse("notary_key", "%s does not hold a notary's key: rollbook audit key makes one", path)
 	}
 	return key, nil
+}
+
+// notaryMemory is a directory with the last signed checkpoint of each partition.
+type notaryMemory string
+
+func (m notaryMemory) path(p bus.Partition) string {
+	return filepath.Join(string(m), "notary.p"+p.String()+".checkpoint")
+}
+
+// Load implements [proof.Memory].
+func (m notaryMemory) Load(p bus.Partition) ([]byte, error) {
+	signed, err := os.ReadFile(m.path(p))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return signed, err
+}
+
+// Save implements [proof.Memory].
+func (m notaryMemory) Save(p bus.Partition, signed []byte) error {
+	return writeWhole(m.path(p), signed)
 }
 
 // randomName tells one book's logs from another's.

@@ -1,27 +1,32 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
-	"rollbook/backup"
 	"rollbook/bus"
+	"rollbook/projections/proof/backup"
 )
 
 type restoreCommand struct {
 	place        `embed:""`
-	File         string `arg:"" help:"The backup." type:"path"`
-	IdentityFile string `help:"The file with the age identity that opens an encrypted backup." placeholder:"FILE" type:"path"`
-	Known        string `help:"A later backup of the same book, or one that is said to be: the history is known to have come that far." placeholder:"FILE" type:"path"`
-	AcceptLoss   bool   `help:"Restore although --known says that the history went on: what came after is lost."`
-	KeepSessions bool   `help:"Leave the sessions and one-time tokens of the backup alive. Who has logged out since is logged in again."`
-	Replicas     int    `help:"How many servers of the bus keep each stream, 1 to 5. 0: as in the backup, and 1 in a data directory." default:"0" placeholder:"N"`
-	Check        bool   `help:"Only read the backup and say whether it is whole."`
-	Quiet        bool   `help:"Show no progress." short:"q"`
-	JSON         bool   `help:"Print one JSON object." name:"json"`
+	vkeySetting  `embed:""`
+	File         string   `arg:"" help:"The backup." type:"path"`
+	IdentityFile string   `help:"The file with the age identity that opens an encrypted backup." placeholder:"FILE" type:"path"`
+	Known        []string `help:"A later backup of the same book, or one that is said to be, or a checkpoint of its notary: the history is known to have come that far. May be repeated." placeholder:"FILE" type:"path"`
+	AcceptLoss   bool     `help:"Restore although --known says that the history went on: what came after is lost."`
+	KeepSessions bool     `help:"Leave the sessions and one-time tokens of the backup alive. Who has logged out since is logged in again."`
+	Replicas     int      `help:"How many servers of the bus keep each stream, 1 to 5. 0: as in the backup, and 1 in a data directory." default:"0" placeholder:"N"`
+	Check        bool     `help:"Only read the backup and say whether it is whole."`
+	Quiet        bool     `help:"Show no progress." short:"q"`
+	JSON         bool     `help:"Print one JSON object." name:"json"`
 }
 
 // Help is shown by restore --help.
@@ -38,11 +43,11 @@ come back. The book says for ever where it was restored.`
 // restoredLine is what a restore has done.
 type restoredLine struct {
 	backupLine
-	Known    string `json:"known,omitempty"`
-	Replicas int    `json:"replicas,omitempty"`
-	Ended    int    `json:"sessions_ended"`
-	Used     int    `json:"one_time_tokens_used"`
-	Checked  bool   `json:"only_checked,omitempty"`
+	Known    []string `json:"known,omitempty"`
+	Replicas int      `json:"replicas,omitempty"`
+	Ended    int      `json:"sessions_ended"`
+	Used     int      `json:"one_time_tokens_used"`
+	Checked  bool     `json:"only_checked,omitempty"`
 }
 
 // Run restores, or only checks.
@@ -70,7 +75,30 @@ func (c *restoreCommand) Run(ctx context.Context, app *cli) error {
 	if c.KeepSessions {
 		text = fmt.Sprintf("restored %d pages; sessions were left alive, those too whose owners have logged out since", s.Pages())
 	}
-	return c.report(line, text)
+	if err := c.report(line, text); err != nil || c.JSON {
+		return err
+	}
+	return c.missingKeys()
+}
+
+// missingKeys says which keys of the old place the new directory lacks: no backup has them.
+func (c *restoreCommand) missingKeys() error {
+	dir, err := c.dir()
+	if err != nil || c.Bus != "" {
+		return err
+	}
+	var missing []string
+	for _, name := range []string{fileDeploymentKey, fileNotaryKey} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	_, err = fmt.Printf("before the service starts in %s, put the old place's %s there: without it API keys cannot be opened, "+
+		"or nobody can go on signing\n", dir, strings.Join(missing, " and "))
+	return err
 }
 
 func (c *restoreCommand) report(line restoredLine, text string) error {
@@ -81,35 +109,82 @@ func (c *restoreCommand) report(line restoredLine, text string) error {
 }
 
 // examine reads the backup through, and compares it with what is known.
-func (c *restoreCommand) examine() (backup.Summary, error) {
-	if c.Known == "" {
-		return c.verify(c.File)
-	}
-	known, err := c.verify(c.Known)
-	if err != nil {
-		return known, err
-	}
-	k := backup.KnownBy(known)
-	s, err := c.verify(c.File, k)
-	if err != nil {
+func (c *restoreCommand) examine() (s backup.Summary, err error) {
+	if s, err = c.verify(c.File); err != nil {
 		return s, err
 	}
-	shorter := k.Check(s)
-	if shorter != nil && !errors.Is(shorter, backup.ErrShorter) {
-		return s, refuse("other_history", "%s: %w", c.File, shorter)
+	for _, path := range c.Known {
+		shorter, err := c.compare(path, s)
+		if errors.Is(err, backup.ErrOtherHistory) {
+			return s, refuse("other_history", "%s and %s: %w", c.File, path, err)
+		}
+		if err != nil {
+			return s, err
+		}
+		if shorter != nil && !c.AcceptLoss {
+			return s, refuse("shorter", "%s: %w: restore a newer one, or accept the loss with --accept-loss", path, shorter)
+		}
+	}
+	return s, nil
+}
+
+// compare says whether the backup is of the history that a file knows, and as shorter whether it has less of it.
+func (c *restoreCommand) compare(path string, s backup.Summary) (shorter, err error) {
+	k, known, err := c.known(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.verify(c.File, k); err != nil {
+		return nil, err
+	}
+	if err := k.Check(s); err != nil && !errors.Is(err, backup.ErrShorter) {
+		return nil, err
+	} else if err != nil {
+		shorter = err
+	}
+	if known == nil {
+		return shorter, nil
 	}
 	// And where the known history is longer: does it go on from this one?
 	other := backup.KnownBy(s)
-	if _, err := c.verify(c.Known, other); err != nil {
-		return s, err
+	if _, err := c.verify(path, other); err != nil {
+		return nil, err
 	}
-	if err := other.Check(known); errors.Is(err, backup.ErrOtherHistory) {
-		return s, refuse("other_history", "%s: %w", c.File, err)
+	if err := other.Check(*known); errors.Is(err, backup.ErrOtherHistory) {
+		return nil, err
 	}
-	if shorter != nil && !c.AcceptLoss {
-		return s, refuse("shorter", "%w: restore the newer one, or accept the loss with --accept-loss", shorter)
+	return shorter, nil
+}
+
+// known reads another backup, whose summary it gives, or a checkpoint.
+func (c *restoreCommand) known(path string) (*backup.Known, *backup.Summary, error) {
+	text, err := beginning(path)
+	if err != nil {
+		return nil, nil, refuse("usage", "%w", err)
 	}
-	return s, nil
+	if backup.IsBackup(text) || bytes.HasPrefix(text, ageMark) {
+		known, err := c.verify(path)
+		return backup.KnownBy(known), &known, err
+	}
+	key, err := c.key(c.place)
+	if err != nil {
+		return nil, nil, err
+	}
+	checkpoint, err := key.OpenAny(text)
+	if err != nil {
+		return nil, nil, refuse("known", "%s is no backup, and %w", path, err)
+	}
+	return backup.KnownSigned(checkpoint), nil, nil
+}
+
+// beginning reads as much of a file as a checkpoint can have.
+func beginning(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 1<<20))
 }
 
 // verify reads one backup to its end.

@@ -206,6 +206,12 @@ func (h *house) begin(ctx context.Context, g *errgroup.Group) (order []*stage) {
 	if h.spread != nil {
 		views = append([]*stage{begin(ctx, g, "share the partitions", h.spread.Run)}, views...)
 	}
+	if h.feed != nil {
+		order = append(order, begin(ctx, g, "the feed", h.feed.Run))
+	}
+	if h.couriers != nil {
+		order = append(order, begin(ctx, g, "the webhooks", h.couriers.Run))
+	}
 	for _, s := range h.snapshots {
 		order = append(order, begin(ctx, g, "the snapshots", s.Run))
 	}

@@ -22,6 +22,7 @@ type serveSettings struct {
 	BusListen string `help:"Where the embedded bus listens for operator's commands and downstream readers, host:port; port 0 takes a free one. Empty: nowhere, and then operator's commands work only while the service does not run." default:"127.0.0.1:0" placeholder:"HOST:PORT" env:"ROLLBOOK_BUS_LISTEN"`
 
 	layoutSettings `embed:""`
+	feedSettings   `embed:"" prefix:"feed-"`
 
 	AcceptLossWindow bool `help:"With --bus: write also when the servers acknowledge before the disk does, and so may forget sessions they promised. Default: no." env:"ROLLBOOK_ACCEPT_LOSS_WINDOW"`
 
@@ -31,6 +32,7 @@ type serveSettings struct {
 	SnapshotEvents int           `help:"After how many events a snapshot of the folded state is written, or after as many as there are live sessions, if that is more. 0: 100000." default:"100000" placeholder:"N" env:"ROLLBOOK_SNAPSHOT_EVENTS"`
 	SnapshotPause  time.Duration `help:"The least time from one snapshot to the next. 0: 1m." default:"1m" placeholder:"TIME" env:"ROLLBOOK_SNAPSHOT_PAUSE"`
 	PodLease       time.Duration `help:"How long nothing may be heard of a process with venues before its clients' sessions end, those that end with their sockets. Make it longer than the venues' linger: clients need as long to come back. 0: 2m30s." default:"2m30s" placeholder:"TIME" env:"ROLLBOOK_POD_LEASE"`
+	Webhooks       string        `help:"The file with the endpoints that events are posted to: docs/webhooks.md. Empty: none." default:"" placeholder:"FILE" type:"path" env:"ROLLBOOK_WEBHOOKS"`
 	Drain          time.Duration `help:"How long requests in progress may take when the service stops. 0: they are cut off." default:"10s" placeholder:"TIME" env:"ROLLBOOK_DRAIN"`
 
 	Lockout lockoutSettings `embed:"" prefix:"lockout-"`
@@ -124,6 +126,9 @@ func (s *serveSettings) check(r roles) error {
 		return refuse("usage", "--notary-key-file is missing: rollbook audit key makes one")
 	case s.Bus != "" && s.DeploymentKeyFile == "" && r.venues:
 		return refuse("usage", "--bus needs --deployment-key-file: all pods share one key")
+	}
+	if err := s.feedSettings.check(); err != nil {
+		return err
 	}
 	if err := s.BusListenTLS.check(); err != nil {
 		return err

@@ -17,8 +17,8 @@ type EventType string
 
 // Header stands first in every event.
 type Header struct {
-	At   Instant
-	User UserID // empty where the event concerns no single user
+	At   Instant // when it happened, by the book's clock
+	User UserID  // whom it concerns; empty where the event concerns no single user
 }
 
 // When implements [Event].
@@ -122,16 +122,16 @@ type UserLocked struct {
 // CredentialChanged: verifiers older than Credential are outdated.
 type CredentialChanged struct {
 	Header
-	Credential uint64
+	Credential uint64 // generation of the verifiers that count from now on
 }
 
 // LoginRejected: a login was refused.
 type LoginRejected struct {
 	Header
-	Venue   Venue
-	Refusal Refusal
+	Venue   Venue   // the door it was at
+	Refusal Refusal // why
 	Verdict Verdict // what the credential check had said
-	Client  string
+	Client  string  // the application, as the client names it
 	RetryAt Instant // with Locked: when the account opens again
 
 	Failures uint32 // with WrongCredentials: consecutive failures, this one included
@@ -141,54 +141,54 @@ type LoginRejected struct {
 // SessionStarted: a login was accepted.
 type SessionStarted struct {
 	Header
-	Session       SessionID
-	Venue         Venue
-	Client        string
-	Bound         bool
-	Credential    uint64
-	Until         Instant
-	Idle          time.Duration
-	Access        TokenHash
-	AccessUntil   Instant
-	AccessIdle    time.Duration
-	Refresh       TokenHash
-	RefreshUntil  Instant
-	Failed        uint32
-	Rejected      uint32
-	PreviousLogin Instant
-	Scopes        []string
-	Nonce         TokenHash // what the login answered to, used up by it; zero: nothing
-	Pod           PodID     // with Bound: the pod that the client is on
-	Origin        []byte    // a sealed [Origin]: where the client was; empty: not recorded
+	Session       SessionID     // the session, for its whole life
+	Venue         Venue         // the door it was opened through
+	Client        string        // the application, as the client names it
+	Bound         bool          // it ends with the connection it was opened on
+	Credential    uint64        // generation of the verifier that was matched
+	Until         Instant       // when it ends, whatever happens
+	Idle          time.Duration // it ends when it is not used for so long; zero: it does not
+	Access        TokenHash     // of the access token
+	AccessUntil   Instant       // when the access token dies; zero: with the session
+	AccessIdle    time.Duration // the access token dies when it is not used for so long; zero: it does not
+	Refresh       TokenHash     // of the refresh token; zero: there is none
+	RefreshUntil  Instant       // when the refresh token dies; zero: with the session
+	Failed        uint32        // failed logins of the user since the last good one
+	Rejected      uint32        // logins of the user that were refused for another reason since the last good one
+	PreviousLogin Instant       // the last good login before; zero: there was none
+	Scopes        []string      // what it may do
+	Nonce         TokenHash     // what the login answered to, used up by it; zero: nothing
+	Pod           PodID         // with Bound: the pod that the client is on
+	Origin        []byte        // a sealed [Origin]: where the client was; empty: not recorded
 }
 
 // SessionRefreshed: the access token before this one is dead.
 type SessionRefreshed struct {
 	Header
-	Session      SessionID
-	Generation   uint32 // 2 for the first refresh
-	Handle       Handle
-	Access       TokenHash
-	AccessUntil  Instant
+	Session      SessionID // which
+	Generation   uint32    // 2 for the first refresh
+	Handle       Handle    // the id that the venue shows from now on
+	Access       TokenHash // of the access token from now on
+	AccessUntil  Instant   // when that dies; zero: with the session
 	Refresh      TokenHash // zero: the refresh token stays; otherwise it was rotated to this
-	RefreshUntil Instant
-	SpentUntil   Instant // with a rotation: until when the replaced token still leads to the same successor
-	Pod          PodID   // of a bound session: the pod that the client is on now; zero: as before
-	Origin       []byte  // a sealed [Origin], without a name: where the client was; empty: not recorded
+	RefreshUntil Instant   // when the refresh token dies; zero: with the session
+	SpentUntil   Instant   // with a rotation: until when the replaced token still leads to the same successor
+	Pod          PodID     // of a bound session: the pod that the client is on now; zero: as before
+	Origin       []byte    // a sealed [Origin], without a name: where the client was; empty: not recorded
 }
 
 // SessionTouched: the session was in use at this time.
 type SessionTouched struct {
 	Header
-	Session SessionID
-	Pod     PodID // of a bound session: the pod that the client is on now; zero: as before
+	Session SessionID // which
+	Pod     PodID     // of a bound session: the pod that the client is on now; zero: as before
 }
 
 // SessionEnded: all tokens of the session are dead.
 type SessionEnded struct {
 	Header
-	Session SessionID
-	Reason  EndReason
+	Session SessionID // which
+	Reason  EndReason // why
 }
 
 // SessionsRevoked: all sessions of the partition that match are dead.
@@ -203,36 +203,36 @@ type SessionsRevoked struct {
 // OneTimeIssued: a token that can be redeemed once, before Until.
 type OneTimeIssued struct {
 	Header
-	Venue    Venue
-	Session  SessionID // zero: for the user; otherwise it dies with the session
-	Token    TokenHash
-	Until    Instant
+	Venue    Venue       // the door it is for
+	Session  SessionID   // zero: for the user; otherwise it dies with the session
+	Token    TokenHash   // of the token
+	Until    Instant     // the first instant at which it is no good
 	Replaced []TokenHash // the user's oldest ones, dead from here on: there is room for so many
 }
 
 // OneTimeRedeemed: the token is used up.
 type OneTimeRedeemed struct {
 	Header
-	Venue Venue
-	Token TokenHash
+	Venue Venue     // the door it was redeemed at
+	Token TokenHash // of the token
 }
 
 // ResourceDefined: the resource exists, in this form, from now on.
 type ResourceDefined struct {
 	Header
-	Resource Resource
+	Resource Resource // all of it
 }
 
 // ResourceRemoved: the resource is gone.
 type ResourceRemoved struct {
 	Header
-	Name ResourceName
+	Name ResourceName // which
 }
 
 // LifetimesSet: tokens of the venue live this long from now on. Those that exist keep their deadlines.
 type LifetimesSet struct {
 	Header
-	Venue     Venue
+	Venue     Venue     // whose
 	Lifetimes Lifetimes // all of them, also those that did not change; zero: the policy's
 }
 

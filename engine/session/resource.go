@@ -43,12 +43,12 @@ func ParseResourceKind(name string) (ResourceKind, error) {
 
 // Resource is something an authenticated client can ask for, and its metadata.
 type Resource struct {
-	Name        ResourceName
-	Kind        ResourceKind
-	Description string
-	Fields      []Field // of a data server or an event handler
-	Request     []Field // of a request server
-	Reply       []Field // of a request server
+	Name        ResourceName // what clients ask for
+	Kind        ResourceKind // what they get
+	Description string       // for people
+	Fields      []Field      // of a data server or an event handler
+	Request     []Field      // of a request server
+	Reply       []Field      // of a request server
 }
 
 // Field describes one field of a resource.

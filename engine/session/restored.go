@@ -10,7 +10,7 @@ import (
 type BookRestored struct {
 	Header
 	Page uint64   // the last page that was restored, this event's is the next; 0: the book was empty
-	Root [32]byte // of the restored pages: RFC 6962, each page's stored bytes one leaf
+	Root [32]byte // of the Merkle tree over the restored pages, as the notary has it
 	Made Instant  // when the backup was begun
 	Kept bool     // the sessions and one-time tokens of the backup were left as they were
 }

@@ -13,6 +13,7 @@ import (
 	"rollbook/engine"
 	"rollbook/engine/session"
 	"rollbook/projections/feed"
+	"rollbook/projections/feed/feedtest"
 )
 
 // BenchmarkBesideTheWriter has clients log in, refresh and log out as fast as the writer answers them, without and with
@@ -27,7 +28,7 @@ func BenchmarkBesideTheWriter(b *testing.B) {
 }
 
 func besideTheWriter(b *testing.B, clients int, publishes bool) {
-	on := embedded(b, 1)
+	on := feedtest.Embedded(b, 1)
 	log := slog.New(slog.DiscardHandler)
 	writer := engine.New(engine.Config{Book: on.Book(0), Alone: true, Policies: session.DefaultPolicies(), Log: log,
 		OpenIntake: func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {
@@ -59,7 +60,7 @@ func besideTheWriter(b *testing.B, clients int, publishes bool) {
 	var p *feed.Publisher
 	if publishes {
 		var stop func()
-		p, stop = publishing(b, feed.Source{Book: on.Book(0), Feed: feed.On(on.Feed(0)), Writing: func() bool { return writer.Role() == engine.Writing }})
+		p, stop = feedtest.Publishing(b, feed.Source{Book: on.Book(0), Feed: feed.On(on.Feed(0)), Writing: func() bool { return writer.Role() == engine.Writing }})
 		defer stop()
 		for p.Lags()[0].Published < uint64(clients) {
 			time.Sleep(time.Millisecond)
@@ -77,9 +78,7 @@ func besideTheWriter(b *testing.B, clients int, publishes bool) {
 	b.ReportMetric(float64(done)/took.Seconds(), "feed/s")
 	rest := uint64(events) - done
 	behind := time.Now()
-	for p.Lags()[0].Published < uint64(clients+events) {
-		time.Sleep(time.Millisecond)
-	}
+	feedtest.Write(b, on, 0).CaughtUp(on)
 	b.ReportMetric(float64(rest), "behind")
 	b.ReportMetric(time.Since(behind).Seconds()*1000, "behind-ms")
 }

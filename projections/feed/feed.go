@@ -90,6 +90,10 @@ const (
 	pagesAhead = 16
 )
 
+// ErrAhead says that the feed has come further than the book goes: it is of another history. Keep what of it is needed and
+// purge the stream; the feed begins again.
+var ErrAhead = errors.New("the feed is ahead of the book")
+
 // errNotWriting says that it is another process's turn.
 var errNotWriting = errors.New("the writer of this process does not write")
 
@@ -201,6 +205,10 @@ func (p *part) begin(ctx context.Context) (marker bus.FeedMarker, after uint64, 
 		return marker, 0, err
 	}
 	if marker.Seq > 0 {
+		// A book that was put back to an earlier page, beside a feed that was not.
+		if end, err := p.Book.End(ctx); err != nil || marker.At.Page > end {
+			return marker, 0, errors.Join(err, fmt.Errorf("%w: it stands at %s, and the book ends at page %d", ErrAhead, marker.At, end))
+		}
 		p.progress.begun(marker.At)
 		return marker, marker.At.Page - 1, nil // the page of the marker is read again: there may be more in it
 	}

@@ -1,11 +1,8 @@
 package feed_test
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -13,13 +10,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server/ats"
-	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
 	"rollbook/bus"
 	"rollbook/bus/clustertest"
-	"rollbook/engine/session"
 	"rollbook/projections/feed"
+	"rollbook/projections/feed/feedtest"
 )
 
 func TestMain(m *testing.M) {
@@ -42,21 +38,6 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// patience is how long a test waits for what must happen.
-const patience = 2 * time.Minute
-
-// embedded is a fresh book of n partitions in the test's own process.
-func embedded(t testing.TB, n int) *bus.Bus {
-	t.Helper()
-	server, err := bus.StartEmbedded(bus.EmbeddedConfig{DataDir: t.TempDir()})
-	must(t, err)
-	t.Cleanup(server.Shutdown)
-	b, err := server.Connect(t.Context(), "test", slog.New(slog.DiscardHandler))
-	must(t, err)
-	must(t, b.Create(t.Context(), bus.Layout{Partitions: n, Replicas: 1}))
-	return b
-}
-
 // clustered is a fresh book of one partition on three servers.
 func clustered(t testing.TB) (*clustertest.Cluster, *bus.Bus) {
 	t.Helper()
@@ -68,168 +49,29 @@ func clustered(t testing.TB) (*clustertest.Cluster, *bus.Bus) {
 	return c, b
 }
 
-// script writes a book, page by page.
-type script struct {
-	t    testing.TB
-	book *bus.Book
-	end  uint64
-	n    int
-}
-
-func write(t testing.TB, b *bus.Bus, p bus.Partition) *script {
-	return &script{t: t, book: b.Book(p)}
-}
-
-// page appends a page of so many events.
-func (s *script) page(events int) {
-	s.t.Helper()
-	page := bus.Page{Epoch: 1, Time: int64(s.n)}
-	for range events {
-		s.n++
-		head := session.Header{At: session.Instant(time.Now().UnixNano()), User: session.UserID(fmt.Sprintf("u-%d", s.n%7))}
-		var e session.Event = &session.SessionEnded{Header: head, Session: session.SessionID{15: byte(s.n)}, Reason: session.LoggedOut}
-		if s.n%3 == 0 {
-			e = &session.SessionTouched{Header: head, Session: session.SessionID{14: byte(s.n)}}
-		}
-		page.Events = append(page.Events, session.AppendEvent(nil, e))
-	}
-	data, err := bus.EncodePage(page)
-	must(s.t, err)
-	for {
-		seq, err := s.book.Append(s.t.Context(), s.end, data)
-		if errors.Is(err, bus.ErrOutcomeUnknown) { // a busy machine, or a cluster without a leader: the book knows
-			end, err := s.book.End(s.t.Context())
-			if err == nil && end > s.end {
-				s.end = end
-				return
-			}
-			time.Sleep(20 * time.Millisecond)
-			continue
-		}
-		must(s.t, err)
-		s.end = seq
-		return
-	}
-}
-
-// publishing runs a publisher until stop is called.
-func publishing(t testing.TB, sources ...feed.Source) (p *feed.Publisher, stop func()) {
-	t.Helper()
-	p = feed.NewPublisher(feed.Config{Sources: sources, Log: slog.New(slog.DiscardHandler)})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Errorf("the publisher ended with %v", err)
-		}
-	})
-	t.Cleanup(stop)
-	return p, stop
-}
-
-func always() bool { return true }
-
-func source(b *bus.Bus, p bus.Partition) feed.Source {
-	return feed.Source{Book: b.Book(p), Feed: feed.On(b.Feed(p)), Writing: always}
-}
-
-// caughtUp returns when the marker stands at the end of what was written.
-func (s *script) caughtUp(b *bus.Bus) {
-	s.t.Helper()
-	last := s.last()
-	for end := time.Now().Add(patience); ; {
-		m, err := b.Feed(s.book.Partition()).Marker(s.t.Context())
-		if err == nil && m.At == last {
-			return
-		}
-		if time.Now().After(end) {
-			s.t.Fatalf("the feed stands at %+v, %v and the book ends at %s", m, err, last)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// events are those of the book.
-func (s *script) events() (at []bus.Position, data [][]byte) {
-	s.t.Helper()
-	must(s.t, s.book.Read(s.t.Context(), 0, s.end, func(stored bus.StoredPage) error {
-		page, err := bus.DecodePage(stored.Data)
-		for i, e := range page.Events {
-			at = append(at, bus.Position{Partition: s.book.Partition(), Page: stored.Seq, Index: uint32(i)})
-			data = append(data, e)
-		}
-		return err
-	}))
-	return at, data
-}
-
-func (s *script) last() bus.Position {
-	s.t.Helper()
-	at, _ := s.events()
-	return at[len(at)-1]
-}
-
-// same compares the feed with the book: each event once, in order, with the bytes, the user and the type of the book.
-func (s *script) same(b *bus.Bus) {
-	s.t.Helper()
-	at, data := s.events()
-	stream, err := b.JetStream().Stream(s.t.Context(), bus.StreamFeed)
-	must(s.t, err)
-	state := stream.CachedInfo().State
-	n := 0
-	for seq := state.FirstSeq; seq <= state.LastSeq; seq++ {
-		m, err := stream.GetMsg(s.t.Context(), seq)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
-		}
-		must(s.t, err)
-		p, err := bus.ParsePosition(m.Header.Get(bus.HeaderPosition))
-		must(s.t, err)
-		if p.Partition != s.book.Partition() || m.Subject == bus.FeedMarkerSubject(p.Partition) {
-			continue
-		}
-		if n == len(at) || p != at[n] || !bytes.Equal(m.Data, data[n]) {
-			s.t.Fatalf("event %d of the feed is %s %s; the book has %d", n, p, m.Subject, len(at))
-		}
-		e, err := session.DecodeEvent(m.Data)
-		must(s.t, err)
-		user := string(e.(interface{ Whose() session.UserID }).Whose())
-		when, err := time.Parse(time.RFC3339Nano, m.Header.Get(bus.HeaderTime))
-		if m.Subject != bus.FeedSubject(p.Partition, user, string(e.Type())) || err != nil || !when.Equal(e.When().Time()) {
-			s.t.Errorf("%s stands at %s with the time %s", p, m.Subject, when)
-		}
-		n++
-	}
-	if n != len(at) {
-		s.t.Fatalf("the feed has %d events, the book %d", n, len(at))
-	}
-}
-
 // TestEachEventOnce publishes two partitions through restarts of the publisher: pages without events, pages larger than a
 // batch, pages that end in the middle of one.
 func TestEachEventOnce(t *testing.T) {
-	b := embedded(t, 2)
-	books := []*script{write(t, b, 0), write(t, b, 1)}
+	b := feedtest.Embedded(t, 2)
+	books := []*feedtest.Script{feedtest.Write(t, b, 0), feedtest.Write(t, b, 1)}
 	for round, sizes := range [][]int{{1, 0, 1500}, {0, 3, 2100, 7}, {0}, {999, 1, 998}} {
-		_, stop := publishing(t, source(b, 0), source(b, 1))
+		_, stop := feedtest.Publishing(t, feedtest.Source(b, 0), feedtest.Source(b, 1))
 		for i, s := range books {
 			for _, n := range sizes {
-				s.page(n + i)
+				s.Page(n + i)
 			}
 		}
 		if round%2 == 0 {
 			stop() // in the middle, wherever that is
-			_, stop = publishing(t, source(b, 0), source(b, 1))
+			_, stop = feedtest.Publishing(t, feedtest.Source(b, 0), feedtest.Source(b, 1))
 		}
 		for _, s := range books {
-			s.caughtUp(b)
+			s.CaughtUp(b)
 		}
 		stop()
 	}
 	for _, s := range books {
-		s.same(b)
+		s.Same(b)
 	}
 }
 
@@ -260,8 +102,8 @@ func TestBatchFaults(t *testing.T) {
 	for _, fault := range []error{bus.ErrConflict, bus.ErrNotStored, bus.ErrOutcomeUnknown, bus.ErrFeedBatch, context.DeadlineExceeded} {
 		for _, stored := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v, stored %v", fault, stored), func(t *testing.T) {
-				b := embedded(t, 1)
-				s := write(t, b, 0)
+				b := feedtest.Embedded(t, 1)
+				s := feedtest.Write(t, b, 0)
 				injected := atomic.Int64{}
 				f := &faulty{Feed: feed.On(b.Feed(0)), fault: func(n int64, commit func() (bus.FeedMarker, error)) (bus.FeedMarker, error) {
 					if n%2 == 0 || n > 8 {
@@ -275,16 +117,16 @@ func TestBatchFaults(t *testing.T) {
 					}
 					return bus.FeedMarker{}, fault
 				}}
-				from := source(b, 0)
+				from := feedtest.Source(b, 0)
 				from.Feed = f
-				p, _ := publishing(t, from)
+				p, _ := feedtest.Publishing(t, from)
 				for _, n := range []int{1, 1200, 5} {
-					s.page(n)
+					s.Page(n)
 				}
-				s.caughtUp(b)
-				s.page(2)
-				s.caughtUp(b)
-				s.same(b)
+				s.CaughtUp(b)
+				s.Page(2)
+				s.CaughtUp(b)
+				s.Same(b)
 				if lag := p.Lags()[0]; injected.Load() == 0 || lag.Failures == 0 {
 					t.Errorf("%d faults, %+v", injected.Load(), lag)
 				}
@@ -308,63 +150,109 @@ func stopped(inner feed.Feed, at int64) (f *faulty, reached chan struct{}, let f
 // failOver pauses a publisher at the end of a batch, has another publish on, and lets the first go: neither a gap nor a
 // double, whoever believes to be the writer.
 func failOver(t *testing.T, b *bus.Bus) {
-	s := write(t, b, 0)
-	s.page(700)
+	s := feedtest.Write(t, b, 0)
+	s.Page(700)
 	paused, reached, let := stopped(feed.On(b.Feed(0)), 2)
 	t.Cleanup(let)
-	first := source(b, 0)
+	first := feedtest.Source(b, 0)
 	first.Feed = paused
-	p, stop := publishing(t, first)
-	s.caughtUp(b)
-	s.page(1300)
+	p, stop := feedtest.Publishing(t, first)
+	s.CaughtUp(b)
+	s.Page(1300)
 	select {
 	case <-reached:
-	case <-time.After(patience):
+	case <-time.After(feedtest.Patience):
 		t.Fatal("the first publisher has not come to its second batch")
 	}
-	other, stopOther := publishing(t, source(b, 0))
-	s.page(40)
-	s.caughtUp(b)
+	other, stopOther := feedtest.Publishing(t, feedtest.Source(b, 0))
+	s.Page(40)
+	s.CaughtUp(b)
 	let() // its batch follows a marker that is no longer the last
-	for end := time.Now().Add(patience); p.Lags()[0].Failures == 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(feedtest.Patience); p.Lags()[0].Failures == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("a batch of a publisher that was overtaken did not fail")
 		}
 	}
 	// Now both believe to be the one.
 	for range 30 {
-		s.page(60)
+		s.Page(60)
 	}
-	s.caughtUp(b)
+	s.CaughtUp(b)
 	stop()
 	stopOther()
-	if done := p.Lags()[0].Published + other.Lags()[0].Published; done > uint64(s.n) {
-		t.Errorf("%d events were published, of %d", done, s.n)
+	if done := p.Lags()[0].Published + other.Lags()[0].Published; done > uint64(s.Len()) {
+		t.Errorf("%d events were published, of %d", done, s.Len())
 	}
-	s.same(b)
+	s.Same(b)
 }
 
-func TestFailOver(t *testing.T) { failOver(t, embedded(t, 1)) }
+func TestFailOver(t *testing.T) { failOver(t, feedtest.Embedded(t, 1)) }
 
 func TestFailOverOnACluster(t *testing.T) {
 	c, b := clustered(t)
 	failOver(t, b)
 	// And with the server gone that leads the feed.
-	s := write(t, b, 0)
-	end, err := s.book.End(t.Context())
-	must(t, err)
-	s.end = end
-	_, stop := publishing(t, source(b, 0))
+	s := feedtest.Write(t, b, 0)
+	_, stop := feedtest.Publishing(t, feedtest.Source(b, 0))
 	for range 5 {
-		s.page(50)
+		s.Page(50)
 	}
 	if leader := c.LeaderOf(bus.StreamFeed); leader >= 0 {
 		c.Stop(leader)
 	}
 	for range 5 {
-		s.page(50)
+		s.Page(50)
 	}
-	s.caughtUp(b)
+	s.CaughtUp(b)
 	stop()
-	s.same(b)
+	s.Same(b)
+}
+
+// TestAnotherHistory: a feed that is ahead of the book is not gone on with.
+func TestAnotherHistory(t *testing.T) {
+	b := feedtest.Embedded(t, 1)
+	s := feedtest.Write(t, b, 0)
+	s.Page(2)
+	batch, err := b.Feed(0).Begin([]bus.FeedEvent{{User: "u", Type: "SessionEnded", At: bus.Position{Page: 7}, Data: []byte{0x90}}}, bus.Position{Page: 7})
+	must(t, err)
+	_, err = batch.Commit(t.Context(), bus.FeedMarker{})
+	must(t, err)
+	p, stop := feedtest.Publishing(t, feedtest.Source(b, 0))
+	for end := time.Now().Add(feedtest.Patience); p.Lags()[0].Failures == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the feed goes on")
+		}
+	}
+	stop()
+	if lag := p.Lags()[0]; lag.Published != 0 {
+		t.Errorf("%+v", lag)
+	}
+}
+
+// TestTheMarkerStays: it is published again before retention takes it, and when it is gone nothing is published twice.
+func TestTheMarkerStays(t *testing.T) {
+	b := feedtest.Embedded(t, 2)
+	idle, busy := feedtest.Write(t, b, 0), feedtest.Write(t, b, 1)
+	_, stop := feedtest.Publishing(t, feedtest.Source(b, 0), feedtest.Source(b, 1))
+	idle.Page(3)
+	idle.CaughtUp(b)
+	before, err := b.Feed(0).Marker(t.Context())
+	must(t, err)
+	busy.Page(50)
+	busy.CaughtUp(b)
+	for end := time.Now().Add(feedtest.Patience); ; time.Sleep(20 * time.Millisecond) {
+		now, err := b.Feed(0).Marker(t.Context())
+		must(t, err)
+		if now.Seq > before.Seq && now.At == before.At {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the marker is still %+v", now)
+		}
+	}
+	idle.Page(4)
+	idle.CaughtUp(b)
+	stop()
+	idle.Same(b)
+	busy.Same(b)
 }

@@ -33,6 +33,15 @@ type Store interface {
 	AppendCheckpoint(ctx context.Context, expectLast uint64, r bus.NotaryRecord) (seq uint64, err error)
 }
 
+// Memory is where a notary remembers, apart from the bus, what it signed last: when the bus forgets, the notary does not sign
+// another history. It is used from one goroutine a partition.
+type Memory interface {
+	// Load gives the last signed checkpoint that was saved, nil when there is none.
+	Load(p bus.Partition) ([]byte, error)
+	// Save is on disk when it returns nil.
+	Save(p bus.Partition, signed []byte) error
+}
+
 // NotaryConfig is what a notary stands on.
 type NotaryConfig struct {
 	Books []Book // one a partition
@@ -40,6 +49,8 @@ type NotaryConfig struct {
 	Key   Key
 	// Interval is the least time from one checkpoint of a partition to the next. Zero: 1 s.
 	Interval time.Duration
+	// Memory remembers each checkpoint before it is stored. Nil: the stored ones are all that is known.
+	Memory Memory
 	// Verify, unless nil, is read as a whole once, beside the signing: every page that was signed must still be as it was.
 	Verify Source
 	Log    *slog.Logger
@@ -67,6 +78,7 @@ type notarized struct {
 	edge    Edge          // guarded by mu: of all pages read
 	page    uint64        // guarded by mu: the last of them
 	pending []Hash        // guarded by mu: the leaves that are not signed yet
+	floor   *Checkpoint   // guarded by mu: signed once and not stored; the tree must grow through it before more is signed
 	signed  Checkpoint    // guarded by mu: the last that is known to be stored
 	count   uint64        // guarded by mu: checkpoints signed since the start
 	errors  uint64        // guarded by mu: attempts that failed
@@ -209,6 +221,10 @@ func (n *Notary) resume(ctx context.Context, w *notarized) (seq uint64, err erro
 			return 0, &Alarm{p, fmt.Sprintf("checkpoint %d is of page %d, and the book ends at page %d: pages were lost, or it is another book", c.Number, c.Page, end)}
 		}
 	}
+	floor, err := n.remembered(ctx, w, c)
+	if err != nil {
+		return 0, err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if c.Size < w.signed.Size {
@@ -218,8 +234,37 @@ func (n *Notary) resume(ctx context.Context, w *notarized) (seq uint64, err erro
 	if c.Size == w.signed.Size && c.Root != w.signed.Root && c.Size > 0 {
 		return 0, &Alarm{p, fmt.Sprintf("checkpoint %d that is stored is not the one that was signed", c.Number)}
 	}
-	w.edge, w.page, w.pending, w.signed, w.since = edge, c.Page, nil, c, time.Time{}
+	w.edge, w.page, w.pending, w.signed, w.since, w.floor = edge, c.Page, nil, c, time.Time{}, floor
 	return last.Seq, nil
+}
+
+// remembered is what this notary signed beyond the last stored checkpoint c: it was not stored, or the bus has lost it.
+func (n *Notary) remembered(ctx context.Context, w *notarized, c Checkpoint) (*Checkpoint, error) {
+	p := w.book.Partition()
+	if n.cfg.Memory == nil {
+		return nil, nil
+	}
+	signed, err := n.cfg.Memory.Load(p)
+	if err != nil || signed == nil {
+		return nil, err
+	}
+	m, err := n.cfg.Key.Public().Open(p, signed)
+	switch {
+	case err != nil:
+		return nil, &Alarm{p, "what the notary remembers: " + err.Error()}
+	case m.Size == c.Size && m.Root != c.Root:
+		return nil, &Alarm{p, fmt.Sprintf("checkpoint %d that is stored is not the one that this notary signed", c.Number)}
+	case m.Size <= c.Size:
+		return nil, nil
+	}
+	end, err := w.book.End(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if end < m.Page {
+		return nil, &Alarm{p, fmt.Sprintf("this notary signed page %d, and the book ends at page %d: pages were lost", m.Page, end)}
+	}
+	return &m, nil
 }
 
 // take adds a page to the tree. When too much waits to be signed it waits too.
@@ -246,6 +291,12 @@ func (w *notarized) take(ctx context.Context, hasher *Hasher, stored bus.StoredP
 	w.edge.Append(leaves...)
 	w.pending = append(w.pending, leaves...)
 	w.page = stored.Seq
+	if w.floor != nil && w.page >= w.floor.Page {
+		if w.page > w.floor.Page || w.edge.size != w.floor.Size || w.edge.Root() != w.floor.Root {
+			return &Alarm{w.book.Partition(), fmt.Sprintf("this notary signed another page %d", w.floor.Page)}
+		}
+		w.floor = nil
+	}
 	if w.since.IsZero() {
 		w.since = time.Now()
 	}
@@ -275,9 +326,9 @@ func (n *Notary) signAll(ctx context.Context, w *notarized, seq uint64) error {
 // that no checkpoint covers; whoever goes on says them again, and a reader takes the later ones.
 func (n *Notary) sign(ctx context.Context, w *notarized, seq uint64) (uint64, error) {
 	w.mu.Lock()
-	edge, page, leaves, last := w.edge.Clone(), w.page, w.pending[:len(w.pending):len(w.pending)], w.signed
+	edge, page, leaves, last, early := w.edge.Clone(), w.page, w.pending[:len(w.pending):len(w.pending)], w.signed, w.floor != nil
 	w.mu.Unlock()
-	if len(leaves) == 0 {
+	if len(leaves) == 0 || early {
 		return seq, nil
 	}
 	p := w.book.Partition()
@@ -291,6 +342,11 @@ func (n *Notary) sign(ctx context.Context, w *notarized, seq uint64) (uint64, er
 	signed, err := n.cfg.Key.Sign(c)
 	if err != nil {
 		return seq, fmt.Errorf("sign a checkpoint: %w", err)
+	}
+	if n.cfg.Memory != nil {
+		if err := n.cfg.Memory.Save(p, signed); err != nil {
+			return seq, fmt.Errorf("remember a checkpoint: %w", err)
+		}
 	}
 	seq, err = n.cfg.Store.AppendCheckpoint(ctx, seq, bus.NotaryRecord{Partition: p, Page: page, Edge: edge.String(), Data: signed})
 	if err != nil {

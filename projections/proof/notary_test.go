@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/mod/sumdb/note"
@@ -202,4 +203,59 @@ func TestOldPagesAreReadAgain(t *testing.T) {
 	cfg.Verify = &otherBook{&proof.Live{Bus: h.bus}, 4}
 	n, _ = h.notary(cfg)
 	until(t, "the alarm", func() bool { return len(n.Alarms()) == 1 })
+}
+
+// memory is a notary's, with nothing lost.
+type memory map[bus.Partition][]byte
+
+func (m memory) Load(p bus.Partition) ([]byte, error)      { return m[p], nil }
+func (m memory) Save(p bus.Partition, signed []byte) error { m[p] = signed; return nil }
+
+// TestNotaryRemembers: what a notary signed before, and the bus does not have, binds it all the same.
+func TestNotaryRemembers(t *testing.T) {
+	h := newHouse(t, 1)
+	m := memory{}
+	cfg := h.config()
+	cfg.Memory = m
+	n, stop := h.notary(cfg)
+	for range 3 {
+		h.page(0, 2)
+		h.signed(n)
+	}
+	stop()
+	other := newHouse(t, 1) // what a bus is like that was set back: the same first pages, and no checkpoint
+	other.key = h.key
+	cfg = other.config()
+	var pages [][]byte
+	must(t, h.bus.Book(0).Read(context.Background(), 0, 3, func(s bus.StoredPage) error { pages = append(pages, s.Data); return nil }))
+	for _, page := range pages[:2] {
+		other.store(0, page)
+	}
+	cfg.Memory = m
+	n, stop = other.notary(cfg)
+	alarmed := func(text string) func() bool {
+		return func() bool { return len(n.Alarms()) == 1 && strings.Contains(n.Alarms()[0].Text, text) }
+	}
+	until(t, "the alarm about the page that is gone", alarmed("pages were lost"))
+	stop()
+	other.page(0, 1)
+	n, stop = other.notary(cfg)
+	until(t, "the alarm about the other page", alarmed("signed another page 3"))
+	stop()
+	if last, err := other.bus.LastCheckpoint(context.Background(), 0); err != nil || last.Seq != 0 {
+		t.Errorf("a second history was signed: %+v, %v", last, err)
+	}
+	same := newHouse(t, 1)
+	same.key = h.key
+	cfg = same.config()
+	cfg.Memory = m
+	for _, page := range pages {
+		same.store(0, page)
+	}
+	n, _ = same.notary(cfg)
+	same.page(0, 1)
+	same.signed(n)
+	if findings, _ := same.verify(); len(findings) > 0 {
+		t.Error(findings)
+	}
 }

@@ -89,7 +89,7 @@ func (c *copier) beside(ctx context.Context, streams []string) error {
 
 func (c *copier) pages(ctx context.Context, p bus.Partition, last, all uint64) (Part, error) {
 	var part Part
-	var tree edge
+	var tree tree
 	err := c.cfg.Bus.Book(p).Read(ctx, 0, last, func(stored bus.StoredPage) error {
 		decoded, err := bus.DecodePage(stored.Data)
 		if err != nil {
@@ -97,7 +97,7 @@ func (c *copier) pages(ctx context.Context, p bus.Partition, last, all uint64) (
 		}
 		part.Pages++
 		part.Events += uint64(len(decoded.Events))
-		tree.add(stored.Data)
+		tree.add(p, stored.Seq, decoded.Events, stored.Data)
 		c.copied++
 		if c.cfg.Progress != nil {
 			c.cfg.Progress(c.copied, all)

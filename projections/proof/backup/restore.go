@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"rollbook/bus"
@@ -43,7 +42,7 @@ type Restored struct {
 // there already are not written again, but all are read back and compared with the backup's roots before the mark that
 // keeps others out is taken away. Two restores of one backup at the same time do no harm: each page is fenced.
 func Restore(ctx context.Context, cfg RestoreConfig, from io.Reader) (Restored, error) {
-	r := &restorer{cfg: cfg, layout: cfg.Summary.Layout(), work: 2 * cfg.Summary.Pages(), there: map[string]uint64{}}
+	r := &restorer{cfg: cfg, layout: cfg.Summary.Layout(), work: 2 * cfg.Summary.Pages()}
 	if cfg.Replicas > 0 {
 		r.layout.Replicas = cfg.Replicas
 	}
@@ -89,8 +88,8 @@ func same(before, now Summary) error {
 type restorer struct {
 	cfg    RestoreConfig
 	layout bus.Layout
-	ends   []uint64          // of the books, as far as they are filled
-	there  map[string]uint64 // by stream: messages that an earlier attempt has put there, and this one passes over
+	ends   []uint64 // of the books, as far as they are filled
+	beside *bus.Refill
 	work   uint64
 	did    uint64
 	done   Restored
@@ -106,18 +105,9 @@ func (r *restorer) look(ctx context.Context) error {
 		r.ends = append(r.ends, last)
 		r.done.Resumed = r.done.Resumed || last > 0
 	}
-	first, last := bus.TruthsBeside()
-	for _, stream := range append(first, last...) {
-		if strings.HasPrefix(stream, "KV_") {
-			continue // an entry that is put again is as it was
-		}
-		n, err := r.cfg.Bus.CountBeside(ctx, stream)
-		if err != nil && !errors.Is(err, bus.ErrNotCreated) {
-			return err
-		}
-		r.there[stream] = n
-	}
-	return nil
+	var err error
+	r.beside, err = r.cfg.Bus.Refill(ctx)
+	return err
 }
 
 func (r *restorer) progress() {
@@ -128,11 +118,7 @@ func (r *restorer) progress() {
 }
 
 func (r *restorer) putBeside(ctx context.Context, m beside) error {
-	if r.there[m.Stream] > 0 {
-		r.there[m.Stream]--
-		return nil
-	}
-	return r.cfg.Bus.PutBeside(ctx, bus.Beside{Stream: m.Stream, Subject: m.Subject, Header: m.Header, Data: m.Data})
+	return r.beside.Put(ctx, bus.Beside{Stream: m.Stream, Subject: m.Subject, Header: m.Header, Data: m.Data})
 }
 
 func (r *restorer) putPage(ctx context.Context, p page) error {
@@ -186,7 +172,7 @@ func (r *restorer) settle(ctx context.Context, p bus.Partition) error {
 	if err != nil {
 		return err
 	}
-	back := &readBack{part: part, state: session.NewState(session.Policies{})} // policies shape new events, and Retire has none
+	back := &readBack{p: p, part: part, state: session.NewState(session.Policies{})} // policies shape new events, and Retire has none
 	err = book.Read(ctx, 0, end, func(stored bus.StoredPage) error {
 		if stored.Seq <= part.Pages {
 			r.progress()
@@ -196,7 +182,7 @@ func (r *restorer) settle(ctx context.Context, p bus.Partition) error {
 	if err != nil {
 		return fmt.Errorf("read partition %s back: %w", p, err)
 	}
-	if back.tree.size != part.Pages || back.tree.root() != part.Root {
+	if back.tree.pages != part.Pages || back.tree.root() != part.Root {
 		return fmt.Errorf("read partition %s back: %w: its pages are not the backup's", p, ErrOtherRestore)
 	}
 	return r.sign(ctx, p, end, back)
@@ -204,8 +190,9 @@ func (r *restorer) settle(ctx context.Context, p bus.Partition) error {
 
 // readBack folds a restored book.
 type readBack struct {
+	p      bus.Partition
 	part   Part
-	tree   edge // of the restored pages
+	tree   tree // of the restored pages
 	state  *session.State
 	last   bus.Page
 	marked bool // a BookRestored of this backup stands after the restored pages
@@ -217,7 +204,7 @@ func (b *readBack) take(stored bus.StoredPage) error {
 		return fmt.Errorf("page %d: %w", stored.Seq, err)
 	}
 	if stored.Seq <= b.part.Pages {
-		b.tree.add(stored.Data)
+		b.tree.add(b.p, stored.Seq, b.last.Events, stored.Data)
 	}
 	for i, data := range b.last.Events {
 		e, err := session.DecodeEvent(data)

@@ -14,6 +14,7 @@ import (
 
 	"rollbook/bus"
 	"rollbook/engine/session"
+	"rollbook/projections/proof"
 )
 
 // backupOf writes a backup of a site.
@@ -304,20 +305,42 @@ func (h hashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	return list, nil
 }
 
-// TestEdge: the root that is made from the edge alone is that of the library's whole tree, at every size.
-func TestEdge(t *testing.T) {
-	var e edge
+// TestTheRootIsTheNotarys: it is that of a whole tree, kept by the library, with a leaf an event and a leaf a page. A
+// signed checkpoint of that root is known of the backup, and one of another root is not.
+func TestTheRootIsTheNotarys(t *testing.T) {
+	s := newSite(t, 2)
+	s.furnish(3)
+	sum, err := Verify(bytes.NewReader(backupOf(t, s)))
+	ok(t, err)
 	var whole hashes
-	for n := range int64(300) {
-		root, err := tlog.TreeHash(n, whole)
-		ok(t, err)
-		if e.root() != [32]byte(root) {
-			t.Fatalf("the root of %d leaves differs", n)
-		}
-		data := fmt.Appendf(nil, "page %d", n)
+	n := int64(0)
+	leaf := func(data []byte) {
 		more, err := tlog.StoredHashes(n, data, whole)
 		ok(t, err)
-		whole = append(whole, more...)
-		e.add(data)
+		whole, n = append(whole, more...), n+1
 	}
+	for _, stored := range book(t, s.bus, 1) {
+		page, err := bus.DecodePage(stored.Data)
+		ok(t, err)
+		for i, e := range page.Events {
+			leaf(proof.EventPreimage(1, stored.Seq, i, e))
+		}
+		leaf(proof.PagePreimage(1, stored.Seq, stored.Data))
+	}
+	root, err := tlog.TreeHash(n, whole)
+	ok(t, err)
+	if sum.Parts[1].Root != [32]byte(root) {
+		t.Error("the root is not that of the whole tree")
+	}
+	check := func(c proof.Checkpoint) error {
+		k := KnownSigned(c)
+		sum, err := Verify(bytes.NewReader(backupOf(t, s)), k)
+		ok(t, err)
+		return k.Check(sum)
+	}
+	end := sum.Parts[1].Pages
+	ok(t, check(proof.Checkpoint{Partition: 1, Page: end, Root: root}))
+	want(t, check(proof.Checkpoint{Partition: 1, Page: end - 1, Root: root}), ErrOtherHistory)
+	want(t, check(proof.Checkpoint{Partition: 1, Page: end + 1, Root: root}), ErrShorter)
+	want(t, check(proof.Checkpoint{Partition: 2, Page: end, Root: root}), ErrOtherHistory)
 }

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"time"
@@ -37,6 +38,9 @@ func Verify(from io.Reader, known ...*Known) (Summary, error) {
 	}})
 }
 
+// IsBackup reports whether a file that begins like this is one, whole or not.
+func IsBackup(begin []byte) bool { return bytes.HasPrefix(begin, []byte(magic)) }
+
 // visitor is called with what a backup holds, in its order. A nil function passes it over. The data are the callee's
 // for the length of the call. root is that of the page's partition through the page.
 type visitor struct {
@@ -50,7 +54,7 @@ type reading struct {
 	visit visitor
 	sum   Summary
 	ends  []uint64 // nil before the cut
-	trees []edge
+	trees []tree
 }
 
 // read reads a file through. What it has shown is only known to be good when it returns without an error.
@@ -98,7 +102,7 @@ func (r *reading) head(body []byte) error {
 	if n := r.sum.Partitions; n < 1 || n > bus.MaxPartitions {
 		return fmt.Errorf("%w: %d partitions", ErrDamaged, n)
 	}
-	r.trees = make([]edge, r.sum.Partitions)
+	r.trees = make([]tree, r.sum.Partitions)
 	r.sum.Parts = make([]Part, r.sum.Partitions)
 	if r.visit.head != nil {
 		return r.visit.head(r.sum.Head)
@@ -136,7 +140,7 @@ func (r *reading) page(body []byte) error {
 	if err := decode(body, &p); err != nil {
 		return err
 	}
-	if r.ends == nil || int(p.Partition) >= len(r.trees) || p.Seq != r.trees[p.Partition].size+1 || p.Seq > r.ends[p.Partition] {
+	if r.ends == nil || int(p.Partition) >= len(r.trees) || p.Seq != r.trees[p.Partition].pages+1 || p.Seq > r.ends[p.Partition] {
 		return fmt.Errorf("%w: page %d of partition %d is out of place", ErrDamaged, p.Seq, p.Partition)
 	}
 	decoded, err := bus.DecodePage(p.Data)
@@ -144,7 +148,7 @@ func (r *reading) page(body []byte) error {
 		return fmt.Errorf("%w: page %d of partition %d: %w", ErrDamaged, p.Seq, p.Partition, err)
 	}
 	tree, part := &r.trees[p.Partition], &r.sum.Parts[p.Partition]
-	tree.add(p.Data)
+	tree.add(bus.Partition(p.Partition), p.Seq, decoded.Events, p.Data)
 	part.Pages++
 	part.Events += uint64(len(decoded.Events))
 	if r.visit.page != nil {

@@ -8,12 +8,12 @@
 // Invariants:
 //   - A file is whole or refused: its last bytes are a hash of all before them, and nothing is restored before they were
 //     read and compared. Nothing but that is proved: whoever can write the file can write another hash.
-//   - Pages are copied byte for byte under the same sequence numbers; a root over them is computed when the backup is
+//   - Pages are copied byte for byte under the same sequence numbers; the root that the notary signs is computed when the backup is
 //     made, when the file is read, and from the restored book.
 //   - Until all pages are there and compared, the bus refuses to open the book. A restore that was cut short goes on when
 //     it is repeated; nothing is ever deleted.
 //   - A restored history says so itself: a BookRestored event stands after the last restored page.
-//   - Memory is bounded by the live sessions, and not by the history.
+//   - Memory is bounded by the live sessions and the names of what stands beside the book, and not by the history.
 //   - Nothing of what is copied is in an error or a log.
 package backup
 
@@ -58,31 +58,27 @@ var (
 
 // Head is what a backup says of itself.
 type Head struct {
-	_msgpack   struct{} `msgpack:",as_array"`
-	Made       int64    // when it was begun, unix ns, by the clock of the machine that made it
-	Program    string   // the version that made it
+	Made       int64  // when it was begun, unix ns, by the clock of the machine that made it
+	Program    string // the version that made it
 	Partitions int
 	Replicas   int
 }
 
 // cut says where each book ended when it was asked.
 type cut struct {
-	_msgpack struct{} `msgpack:",as_array"`
-	Ends     []uint64
+	Ends []uint64
 }
 
 // beside is one message of a stream beside the book.
 type beside struct {
-	_msgpack struct{} `msgpack:",as_array"`
-	Stream   string
-	Subject  string
-	Header   map[string][]string
-	Data     []byte
+	Stream  string
+	Subject string
+	Header  map[string][]string
+	Data    []byte
 }
 
 // page is one stored page.
 type page struct {
-	_msgpack  struct{} `msgpack:",as_array"`
 	Partition uint16
 	Seq       uint64
 	Stored    int64 // unix ns, the server's clock
@@ -91,17 +87,15 @@ type page struct {
 
 // Part is what a backup holds of one partition.
 type Part struct {
-	_msgpack struct{} `msgpack:",as_array"`
-	Pages    uint64   // sequences 1 to Pages
-	Events   uint64
-	Root     [32]byte // of the pages: RFC 6962, the stored bytes of each page one leaf
+	Pages  uint64 // sequences 1 to Pages
+	Events uint64
+	Root   [32]byte // of the Merkle tree over the pages and their events that the notary signs: docs/audit.md
 }
 
 // end closes the frames.
 type end struct {
-	_msgpack struct{} `msgpack:",as_array"`
-	Parts    []Part
-	Beside   uint64
+	Parts  []Part
+	Beside uint64
 }
 
 // fileWriter writes frames and hashes what it writes. The first error stays.
@@ -125,10 +119,13 @@ func (w *fileWriter) bytes(data []byte) {
 }
 
 func (w *fileWriter) frame(kind byte, body any) error {
-	data, err := msgpack.Marshal(body)
-	if err != nil {
+	var buf bytes.Buffer
+	enc := msgpack.NewEncoder(&buf)
+	enc.UseArrayEncodedStructs(true)
+	if err := enc.Encode(body); err != nil {
 		return fmt.Errorf("write a backup: %w", err)
 	}
+	data := buf.Bytes()
 	if len(data) > maxBody {
 		return fmt.Errorf("write a backup: a frame of %d bytes is too large", len(data))
 	}
