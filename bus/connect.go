@@ -89,7 +89,11 @@ func (b *Bus) JetStream() jetstream.JetStream { return b.js }
 // Purge and PurgeDeletes replace or remove is overwritten on the disk, unless the
 // bucket was made before that (erasing).
 func (b *Bus) Directory(ctx context.Context) (jetstream.KeyValue, error) {
-	kv, err := b.bucket(ctx, BucketDirectory, subjectBellDirectory)
+	var kv *bucket
+	err := b.permitted(ctx, apiStreamInfo+streamDirectory, func(ctx context.Context) (err error) {
+		kv, err = b.bucket(ctx, BucketDirectory, subjectBellDirectory)
+		return err
+	})
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return nil, fmt.Errorf("open the directory: %w", ErrNotCreated)
 	}

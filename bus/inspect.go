@@ -135,7 +135,7 @@ func (b *Bus) Streams(ctx context.Context, l Layout) ([]StreamState, error) {
 		names = append(names, BookStream(p))
 	}
 	var list []StreamState
-	for _, name := range append(names, StreamCommands, streamDirectory, streamKeys, StreamSnapshots, StreamCheckpoints, StreamFeed) {
+	for _, name := range append(names, StreamCommands, streamDirectory, streamKeys, StreamSnapshots, StreamCheckpoints, StreamFeed, StreamHistory) {
 		info, err := b.stream(ctx, name)
 		switch {
 		case errors.Is(err, ErrNotPermitted), errors.Is(err, jetstream.ErrStreamNotFound):

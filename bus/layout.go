@@ -346,7 +346,7 @@ func commandsConfig(l Layout) jetstream.StreamConfig {
 // sideStreams are the streams beside the book. The book's truth is not lost with
 // them; of what does not follow from it, see TruthsBeside.
 func sideStreams(l Layout) []jetstream.StreamConfig {
-	return []jetstream.StreamConfig{snapshotsConfig(l), checkpointsConfig(l), feedConfig(l), webhooksConfig(l)}
+	return []jetstream.StreamConfig{snapshotsConfig(l), checkpointsConfig(l), feedConfig(l), webhooksConfig(l), historyConfig(l)}
 }
 
 // snapshotsConfig is the stream of snapshots: of every subject the newest message.

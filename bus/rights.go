@@ -12,7 +12,7 @@ const (
 	RoleService  Role = "service"  // engine and adapters in one process: `serve` on a bus elsewhere
 	RoleAdapter  Role = "adapter"  // a pod: asks for what clients may ask, reads the books and the directory
 	RoleOperator Role = "operator" // an operator's commands: the same with every command, and writes the directory
-	RoleAuditor  Role = "auditor"  // reads the books and what the notary has signed
+	RoleAuditor  Role = "auditor"  // reads the books, what makes reading them quick, and what the notary has signed
 	RoleNotary   Role = "notary"   // reads the books, and is the only one to sign what is in them
 	RoleWebhooks Role = "webhooks" // reads the books, and keeps how far webhooks have come
 	RoleConsumer Role = "consumer" // reads the feed
@@ -124,6 +124,7 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.readSnapshots()
 		r.readCheckpoints()
 		r.readDirectory()
+		r.readHistory()
 		r.readFeed()
 		r.ask(subjectDirectory+">", apiMessageDelete+streamDirectory, apiStreamPurge+streamDirectory, apiStreamList, apiStreamInfo+streamKeys)
 		r.ask(apiMessageGet + StreamCheckpoints) // for a backup
@@ -132,6 +133,8 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.askServers()
 	case RoleAuditor:
 		r.readBooks(partitions)
+		r.readSnapshots()
+		r.readHistory()
 		r.readCheckpoints()
 	case RoleNotary:
 		r.readBooks(partitions)
@@ -151,7 +154,7 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 // commands. It makes COMMANDS anew, which does not outlive a server that stands
 // alone, and no other stream.
 func (r *rights) write(partitions int) {
-	r.ask(subjectBookPrefix+"*", subjectAnnouncePrefix+"*", subjectSnapshots+">", subjectFeed+">", subjectFeedMarker+"*", subjectAllEngines, subjectAllPods,
+	r.ask(subjectBookPrefix+"*", subjectAnnouncePrefix+"*", subjectSnapshots+">", subjectHistory+">", subjectFeed+">", subjectFeedMarker+"*", subjectAllEngines, subjectAllPods,
 		subjectCommandPrefix+"*.*", inboxPrefix+">",
 		"$JS.API.INFO", apiStreamInfo+"*", apiStreamList, "$JS.API.STREAM.NAMES", apiStreamCreate+StreamCommands,
 		apiStreamPurge+StreamCommands, apiStreamPurge+StreamSnapshots,
@@ -162,6 +165,7 @@ func (r *rights) write(partitions int) {
 	for p := range Partition(partitions) {
 		r.askMany(apiDirectGet + BookStream(p))
 	}
+	r.askMany(apiDirectGet+StreamHistory, apiDirectGet+StreamHistory+".>")
 	r.askMany(apiDirectGet+StreamSnapshots, apiDirectGet+StreamSnapshots+".>", apiDirectGet+StreamFeed, apiDirectGet+StreamFeed+".>")
 	r.hear(subjectAllLive, subjectAllAnnounce, subjectAllEngines, subjectAllPods)
 	r.askServers()
@@ -189,6 +193,11 @@ func (r *rights) readBooks(partitions int) {
 func (r *rights) readSnapshots() {
 	r.ask(apiStreamInfo + StreamSnapshots)
 	r.askMany(apiDirectGet+StreamSnapshots, apiDirectGet+StreamSnapshots+".>")
+}
+
+func (r *rights) readHistory() {
+	r.ask(apiStreamInfo + StreamHistory)
+	r.askMany(apiDirectGet+StreamHistory, apiDirectGet+StreamHistory+".>")
 }
 
 func (r *rights) readCheckpoints() {

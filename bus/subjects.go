@@ -27,6 +27,8 @@ const (
 	StreamCheckpoints = "CHECKPOINTS"
 	// StreamFeed is the stream of the feed of all partitions.
 	StreamFeed = "EVENTS"
+	// StreamHistory is the stream of the history indexes of all partitions.
+	StreamHistory = "HISTORY"
 
 	streamBookPrefix      = "BOOK_"
 	streamDirectory       = "KV_" + BucketDirectory
@@ -45,6 +47,7 @@ const (
 	// What other parts of the program put on the bus, and what rights.go knows of it.
 	subjectSnapshots  = "rollbook.snapshot."
 	subjectCheckpoint = "rollbook.checkpoint."
+	subjectHistory    = "rollbook.history."
 	tokenLeaves       = "leaves"
 	subjectFeed       = "rollbook.event."
 	subjectDirectory  = "$KV." + BucketDirectory + "."
@@ -162,6 +165,16 @@ func FeedMarkerSubject(p Partition) string { return subjectFeedMarker + p.String
 // FeedBellSubject is where the server tells each marker once it is stored, and
 // with it the events before it: headers alone, Nats-Sequence among them.
 func FeedBellSubject(p Partition) string { return subjectFeedBell + p.String() }
+
+// HistorySubject is where the mark of the history index of p stands: how far it
+// goes.
+func HistorySubject(p Partition) string { return subjectHistory + p.String() }
+
+// HistoryBucketSubject is where the lists of one bucket of the history index of p
+// stand.
+func HistoryBucketSubject(p Partition, bucket int) string {
+	return HistorySubject(p) + "." + strconv.Itoa(bucket)
+}
 
 // EngineSubject is where a process with writers says that it is there.
 func EngineSubject(id EngineID) string { return subjectEnginePrefix + id.String() }

@@ -1,6 +1,9 @@
 package main
 
 type auditCommands struct {
+	Replay      auditReplay      `cmd:"" help:"Show what happened: to a user, in a session, at a venue, in a stretch of time."`
+	At          auditAt          `cmd:"" help:"Show who was logged in at a moment."`
+	Stats       auditStats       `cmd:"" help:"Count logins, refusals, ends, and sessions at once."`
 	Verify      auditVerify      `cmd:"" help:"Check that the book, or an export, is what the notary signed."`
 	Export      auditExport      `cmd:"" help:"Write pages and checkpoints into a file that verify takes offline."`
 	Prove       auditProve       `cmd:"" help:"Prove a session's events, or one event, to somebody who sees nothing else."`

@@ -142,6 +142,12 @@ func TestTheProgramUnderItsCredentials(t *testing.T) {
 			if err != nil || layout.Partitions != 2 {
 				t.Fatalf("the auditor opens %+v, %v", layout, err)
 			}
+			for _, args := range [][]string{{"replay", "--from", "1h"}, {"at", "now"}, {"stats"}, {"replay", "--user", "nobody", "--json"}} {
+				args = append(append([]string{"audit"}, args...), "--bus", url, "--creds", filepath.Join(dir, "auditor.nk"))
+				if code := run(args); code != exitDone {
+					t.Errorf("as the auditor, %v exits with %d", args, code)
+				}
+			}
 			l, err := readLedger(t.Context(), auditor, 2)
 			if err != nil || len(l.sessions(0)) != 0 {
 				t.Errorf("the auditor reads %v, %v", l, err)

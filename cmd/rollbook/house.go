@@ -22,6 +22,7 @@ import (
 	"rollbook/projections"
 	"rollbook/projections/directory"
 	"rollbook/projections/feed"
+	"rollbook/projections/history"
 	"rollbook/projections/proof"
 	"rollbook/projections/resources"
 	"rollbook/projections/tokens"
@@ -62,6 +63,7 @@ type house struct {
 
 	writers   []*engine.Writer      // none in a process of adapters alone
 	snapshots []*engine.Snapshotter // one a writer
+	histories []*history.Indexer    // one a writer
 	spread    *engine.Spread        // nil on an embedded bus
 	feed      *feed.Publisher       // of the partitions that the writers write; nil without them
 	notary    *proof.Notary         // nil when this process signs nothing
@@ -240,6 +242,8 @@ func (h *house) furnishWriters() {
 	if h.embedded == nil {
 		h.spread = engine.NewSpread(h.bus, h.layout.Partitions)
 	}
+	listing := history.NewMetrics()
+	h.registry.MustRegister(listing)
 	leases := &engine.Leases{Length: h.set.podLease(), Pods: h.bus.Pods, Submit: h.submit.Submit}
 	for p := range bus.Partition(h.layout.Partitions) {
 		w := newWriter(h.bus, p, engine.Config{Policies: h.set.policies(), Spread: h.spread, Leases: leases,
@@ -248,6 +252,8 @@ func (h *house) furnishWriters() {
 		h.snapshots = append(h.snapshots, engine.NewSnapshotter(engine.SnapshotterConfig{
 			Partition: p, Book: h.bus.Book(p), Snapshots: h.bus.Book(p), Writer: w,
 			Every: h.set.SnapshotEvents, Pause: h.set.SnapshotPause, Log: h.log, Metrics: metrics}))
+		h.histories = append(h.histories, history.NewIndexer(history.IndexerConfig{Book: h.bus.Book(p),
+			Writing: func() bool { return w.Role() == engine.Writing }, Log: h.log, Metrics: listing}))
 	}
 	h.status.writers = h.writers
 	h.furnishFeed()

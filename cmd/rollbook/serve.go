@@ -215,6 +215,9 @@ func (h *house) begin(ctx context.Context, g *errgroup.Group) (order []*stage) {
 	for _, s := range h.snapshots {
 		order = append(order, begin(ctx, g, "the snapshots", s.Run))
 	}
+	for _, x := range h.histories {
+		order = append(order, begin(ctx, g, "the history index", x.Run))
+	}
 	for _, w := range h.writers {
 		order = append(order, begin(ctx, g, "the writer", w.Run))
 	}

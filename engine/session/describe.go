@@ -118,6 +118,9 @@ func (d Detail) Text() string {
 	}
 }
 
+// verdictNames are the verdicts in words.
+var verdictNames = [...]string{"", "matched", "mismatched", "no_such_user"}
+
 // shownOfHash is how many bytes of a hash are shown: enough to tell two tokens of a history apart.
 const shownOfHash = 8
 
@@ -134,6 +137,10 @@ func plain(v any) any {
 		return v.Time().Format(time.RFC3339Nano)
 	case time.Duration:
 		return v.Seconds()
+	case Verdict:
+		if int(v) < len(verdictNames) {
+			return verdictNames[v]
+		}
 	case TokenHash:
 		if v == (TokenHash{}) {
 			return nil
@@ -148,6 +155,11 @@ func plain(v any) any {
 		return v.String()
 	}
 	switch r := reflect.ValueOf(v); r.Kind() {
+	case reflect.Array: // of bytes: a root, of which half would prove nothing
+		if r.IsZero() {
+			return nil
+		}
+		return fmt.Sprintf("%x", v)
 	case reflect.Slice:
 		list := make([]any, r.Len())
 		for i := range list {

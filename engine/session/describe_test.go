@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/json"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -141,5 +142,27 @@ func TestDetailsAsText(t *testing.T) {
 	}
 	if text := ended[len(ended)-1].Text(); text != "reuse" {
 		t.Errorf("the reason reads %q", text)
+	}
+}
+
+// TestWhose: the start of an event is read alike, whatever the event.
+func TestWhose(t *testing.T) {
+	for _, e := range kindsOfEvents() {
+		sample(reflect.ValueOf(e).Elem(), "")
+		want, _ := Describe(e).Get("user").(UserID)
+		data := AppendEvent(nil, e)
+		if got, err := Whose(data); err != nil || got != want {
+			t.Errorf("%s is %q's, and reads %q, %v", e.Type(), want, got, err)
+		}
+		tree := parse(t, data)
+		tree[0] = 99
+		if got, err := Whose(build(t, tree)); err != nil || got != want {
+			t.Errorf("a kind of event that is not known reads %q, %v", got, err)
+		}
+		for cut := range 8 {
+			if _, err := Whose(data[:cut]); !errors.Is(err, ErrUndecodable) {
+				t.Errorf("%s cut to %d bytes: %v", e.Type(), cut, err)
+			}
+		}
 	}
 }

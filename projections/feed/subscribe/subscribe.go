@@ -239,6 +239,9 @@ func (s *Subscription) confirm(ctx context.Context) (done bool, err error) {
 	if state.First > s.next && state.First <= state.Last+1 && s.next <= state.Last {
 		return false, fmt.Errorf("%w: %d comes next, and %d is the first that is left", ErrGap, s.next, state.First)
 	}
+	if state.Last < reached {
+		return false, nil // a new leader that does not know all yet
+	}
 	if s.next <= reached {
 		s.next = reached + 1
 		s.cursor.Sequence = reached

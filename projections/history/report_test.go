@@ -1,0 +1,162 @@
+package history
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"rollbook/bus"
+	"rollbook/engine/session"
+)
+
+// elements are those that a report consists of; anything else came from a client.
+var elements = map[string]bool{"html": true, "head": true, "meta": true, "title": true, "style": true, "body": true, "h1": true, "p": true,
+	"svg": true, "g": true, "line": true, "text": true, "rect": true, "span": true, "i": true, "div": true, "table": true, "thead": true,
+	"tbody": true, "tr": true, "th": true, "td": true}
+
+// looked is what is in a page: the text, and how often each class stands on a rect.
+type looked struct {
+	text    string
+	classes map[string]int
+}
+
+// look reads a page as strict XML: what breaks out of its place breaks that, or shows as an element or attribute of its own.
+func look(t *testing.T, page []byte) looked {
+	t.Helper()
+	_, rest, _ := bytes.Cut(page, []byte("<!DOCTYPE html>"))
+	decoder := xml.NewDecoder(bytes.NewReader(rest))
+	l := looked{classes: map[string]int{}}
+	var text strings.Builder
+	for {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			l.text = text.String()
+			return l
+		}
+		if err != nil {
+			t.Fatalf("the page is not well formed: %v", err)
+		}
+		switch e := token.(type) {
+		case xml.CharData:
+			text.Write(e)
+		case xml.Comment, xml.ProcInst, xml.Directive:
+			t.Errorf("the page holds %v", e)
+		case xml.StartElement:
+			if !elements[e.Name.Local] {
+				t.Errorf("the page holds an element %s", e.Name.Local)
+			}
+			for _, a := range e.Attr {
+				name := strings.ToLower(a.Name.Local)
+				if strings.HasPrefix(name, "on") || name == "href" || name == "src" || strings.Contains(a.Value, "hostile") {
+					t.Errorf("<%s %s=%q>", e.Name.Local, a.Name.Local, a.Value)
+				}
+				if e.Name.Local == "rect" && name == "class" {
+					l.classes[a.Value]++
+				}
+			}
+		}
+	}
+}
+
+// TestReportIsTextAlone: whatever clients have sent, and users are called, stands in the page as text.
+func TestReportIsTextAlone(t *testing.T) {
+	hostile := []string{
+		`<script>hostile()</script>`, `"><img src=x onerror=hostile()>`, `' onload='hostile()`, `</title><script>hostile()</script>`,
+		`</style><script>hostile()</script>`, `]]><svg onload=hostile()>`, `<!-- hostile`, `{{.hostile}}`, `javascript:hostile()`, `&lt;hostile&gt;&#x3c;hostile`,
+		"hostile\u2028\u202e", `</svg></table><iframe src="//hostile">`,
+	}
+	r := NewReport(hostile[0], time.Unix(0, int64(base)))
+	roll := NewRoll()
+	for i, text := range hostile {
+		at := session.Header{At: base + session.Instant(10*i), User: "jane"}
+		id := session.SessionID{byte(i + 1)}
+		for _, e := range []session.Event{
+			&session.SessionStarted{Header: at, Session: id, Venue: session.Venue(1 + i%5), Client: text, Until: base + 1e12, Scopes: []string{text}},
+			&session.LoginRejected{Header: at, Venue: session.Genesis, Client: text, Refusal: session.WrongCredentials},
+			&session.SessionsRevoked{Header: session.Header{At: at.At}, Client: text + "none", Count: 1},
+			&session.ResourceDefined{Header: at, Resource: session.Resource{Name: "R", Description: text}},
+		} {
+			entry := roll.Take(bus.Position{Page: uint64(i + 1)}, e)
+			r.Add(entry, text, Detail(entry))
+		}
+	}
+	var page bytes.Buffer
+	must(t, r.Write(&page))
+	got := look(t, page.Bytes())
+	for _, text := range hostile {
+		if n := strings.Count(got.text, text); n < 3 {
+			t.Errorf("%q stands in the text %d times", text, n)
+		}
+	}
+	if strings.Contains(page.String(), "http:") || strings.Contains(page.String(), "https:") {
+		t.Error("the page names something on a network")
+	}
+}
+
+// TestReportPicture: a bar for each session in the colour of its end, and a cross for each refused login.
+func TestReportPicture(t *testing.T) {
+	r, roll := NewReport("everything", time.Unix(0, int64(base))), NewRoll()
+	add := func(at session.Instant, e session.Event) {
+		entry := roll.Take(bus.Position{Page: uint64(at + 1)}, e)
+		r.Add(entry, "jane", Detail(entry))
+	}
+	head := func(at session.Instant) session.Header { return session.Header{At: base + at, User: "jane"} }
+	start := func(at session.Instant, n byte, venue session.Venue) {
+		add(at, &session.SessionStarted{Header: head(at), Session: session.SessionID{n}, Venue: venue, Client: "desk", Until: base + 5000})
+	}
+	start(0, 1, session.Genesis)
+	start(10, 2, session.Genesis)
+	start(20, 3, session.Zenith)
+	start(30, 4, session.Zenith)
+	add(40, &session.SessionRefreshed{Header: head(40), Session: session.SessionID{1}, Generation: 2})
+	add(50, &session.LoginRejected{Header: head(50), Venue: session.Nebula, Refusal: session.Locked})
+	add(60, &session.SessionEnded{Header: head(60), Session: session.SessionID{1}, Reason: session.LoggedOut})
+	add(70, &session.SessionsRevoked{Header: session.Header{At: base + 70}, Venue: session.Zenith, Before: base + 25, Count: 1})
+	add(9000, &session.SessionEnded{Header: head(9000), Session: session.SessionID{4}, Reason: session.LoggedOut}) // long after its deadline
+	var page bytes.Buffer
+	must(t, r.Write(&page))
+	got := look(t, page.Bytes())
+	want := map[string]int{"bar ended logout": 1, "bar open": 1, "bar ended revoked": 1, "bar ended expired": 1}
+	if fmt.Sprint(got.classes) != fmt.Sprint(want) {
+		t.Errorf("the bars are %v, want %v", got.classes, want)
+	}
+	if n := strings.Count(page.String(), `<line class="refused"`); n != 2 {
+		t.Errorf("%d strokes of crosses", n)
+	}
+	if n := strings.Count(page.String(), `<line class="refresh"`); n != 1 {
+		t.Errorf("%d refreshes are drawn", n)
+	}
+	if r.Events() != 9 || r.Sessions() != 4 || strings.Count(page.String(), "<tr class=") != 9 {
+		t.Errorf("%d events, %d sessions", r.Events(), r.Sessions())
+	}
+}
+
+// TestReportIsBounded: what is too much for a page is counted and said.
+func TestReportIsBounded(t *testing.T) {
+	r, roll := NewReport("much", time.Unix(0, int64(base))), NewRoll()
+	for n := range reportRows + 5 {
+		at := base + session.Instant(n)
+		r.Add(roll.Take(bus.Position{}, &session.SessionStarted{Header: session.Header{At: at, User: "u"}, Session: session.SessionID{byte(n), byte(n >> 8), 1},
+			Venue: session.Genesis, Until: at + 5}), "u", "")
+	}
+	var page bytes.Buffer
+	must(t, r.Write(&page))
+	got := look(t, page.Bytes())
+	if !strings.Contains(got.text, "5 events more") || !strings.Contains(got.text, fmt.Sprintf("%d sessions more", reportRows+5-reportBars)) {
+		t.Error("the page does not say what it leaves out")
+	}
+}
+
+// TestReportOfNothing is a page too.
+func TestReportOfNothing(t *testing.T) {
+	var page bytes.Buffer
+	must(t, NewReport("nothing", time.Unix(0, int64(base))).Write(&page))
+	if got := look(t, page.Bytes()); !strings.Contains(got.text, "0 events") {
+		t.Errorf("%s", got.text)
+	}
+}
