@@ -216,8 +216,8 @@ func TestEachRoleAndEachSubject(t *testing.T) {
 		"$JS.API.DIRECT.GET.HISTORY":                is(owner, engine, service, operator, auditor),
 		"$JS.API.DIRECT.GET.CHECKPOINTS":            is(owner, service, adapter, operator, auditor, notary),
 		"$JS.API.STREAM.PURGE.CHECKPOINTS":          is(owner),
-		"$JS.API.DIRECT.GET.EVENTS":                 is(owner, engine, service, operator, consumer),
-		"$JS.API.STREAM.MSG.GET.EVENTS":             is(owner, operator, consumer),
+		"$JS.API.DIRECT.GET.EVENTS":                 is(owner, engine, service, operator, auditor, consumer),
+		"$JS.API.STREAM.MSG.GET.EVENTS":             is(owner, operator, auditor, consumer),
 
 		"$JS.API.CONSUMER.CREATE.COMMANDS.c.rollbook.command.0.*": is(owner, engine, service),
 		"$JS.API.CONSUMER.CREATE.BOOK_0.c":                        is(owner),
@@ -253,7 +253,7 @@ func TestEachRoleAndEachSubject(t *testing.T) {
 		"rollbook.pod.p1":            is(engine, service, operator),
 		"rollbook.event.0.u.ended":   nil, // it may come to nothing
 		"rollbook.feed.0":            nil,
-		"rollbook.live.feed.0":       is(operator, consumer),
+		"rollbook.live.feed.0":       is(operator, auditor, consumer),
 	}
 	inboxes := map[bus.Role]string{} // whose replies come to whom
 	for _, role := range roles {

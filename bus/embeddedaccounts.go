@@ -14,12 +14,9 @@ import (
 // given by their public keys: the operator, who is everybody in this process and
 // has all rights, and the reader of the books and of the feed.
 func accounts(operator, consumer string) string {
-	reads := rightsOf(RoleAuditor, MaxPartitions, nil)
-	reads.readFeed()
-	reads.takeFeed()
 	return accountsText([]accountUser{
 		{User: User{RoleOwner, operator}, all: true},
-		{User: User{RoleAuditor, consumer}, rights: reads},
+		{User: User{RoleAuditor, consumer}, rights: rightsOf(RoleAuditor, MaxPartitions, nil)},
 	})
 }
 

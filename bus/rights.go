@@ -136,6 +136,7 @@ func rightsOf(role Role, partitions int, podVerbs []string) rights {
 		r.readSnapshots()
 		r.readHistory()
 		r.readCheckpoints()
+		r.readFeed()
 	case RoleNotary:
 		r.readBooks(partitions)
 		r.readCheckpoints()

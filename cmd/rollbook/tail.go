@@ -15,6 +15,7 @@ import (
 	"charm.land/lipgloss/v2"
 
 	"rollbook/engine/session"
+	"rollbook/projections/directory"
 	"rollbook/projections/feed/subscribe"
 )
 
@@ -129,11 +130,12 @@ func (c *tailCommand) reach(ctx context.Context, app *cli) (*desk, error) {
 	return &desk{bus: b, log: app.operatorLog()}, nil
 }
 
-// user finds the user. A consumer may not read the directory, and names users by their ids.
+// user finds the user. A consumer may not read the directory, and names users by their ids; so does who asks for one who
+// has been erased.
 func (c *tailCommand) user(ctx context.Context, d *desk) (session.UserID, error) {
 	id, err := d.userID(ctx, c.User)
 	var no *refused
-	if err != nil && !errors.As(err, &no) && session.UserID(c.User).Valid() {
+	if err != nil && (!errors.As(err, &no) || errors.Is(err, directory.ErrErased)) && session.UserID(c.User).Valid() {
 		return session.UserID(c.User), nil
 	}
 	return id, err
