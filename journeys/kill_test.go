@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -27,11 +28,12 @@ type kept struct {
 
 // client works as one user: logs in, refreshes, logs out, and keeps a record.
 type client struct {
-	in   *instance
-	name string
-	live []*kept
-	all  []*kept
-	lost int // logins that were sent and not answered
+	logins *atomic.Int64 // acknowledged, of all clients
+	in     *instance
+	name   string
+	live   []*kept
+	all    []*kept
+	lost   int // logins that were sent and not answered
 }
 
 func (c *client) work(ctx context.Context) {
@@ -60,6 +62,7 @@ func (c *client) login() {
 	case m.text("MESSAGE_TYPE") == "EVENT_LOGIN_AUTH_ACK":
 		k := &kept{access: m.text("SESSION_AUTH_TOKEN"), refresh: m.text("REFRESH_AUTH_TOKEN"), handle: m.text("SESSION_ID")}
 		c.live, c.all = append(c.live, k), append(c.all, k)
+		c.logins.Add(1)
 	case m.code() != "UNAVAILABLE":
 		c.in.t.Errorf("login of %s: %v", c.name, m)
 	default:
@@ -132,18 +135,23 @@ func TestKill(t *testing.T) {
 	in.start()
 	in.run(resourceFile, "resource", "apply", "-")
 	var clients []*client
+	var logins atomic.Int64
 	for n := range 8 {
-		c := &client{in: in, name: fmt.Sprintf("trader%d", n)}
+		c := &client{in: in, name: fmt.Sprintf("trader%d", n), logins: &logins}
 		in.run(c.name+"-has-a-long-password\n", "user", "add", c.name)
 		clients = append(clients, c)
 	}
 	for range kills {
 		ctx, cancel := context.WithCancel(context.Background())
 		var working sync.WaitGroup
+		before := logins.Load()
 		for _, c := range clients {
 			working.Go(func() { c.work(ctx) })
 		}
 		time.Sleep(time.Duration(300+rand.IntN(700)) * time.Millisecond)
+		for end := time.Now().Add(time.Minute); logins.Load() < before+3 && time.Now().Before(end); {
+			time.Sleep(10 * time.Millisecond) // a busy machine: something has to have happened
+		}
 		in.kill()
 		cancel()
 		working.Wait()
@@ -153,24 +161,24 @@ func TestKill(t *testing.T) {
 		}
 	}
 	in.stop()
-	var logins, logouts, lost int
+	var acked, logouts, lost int
 	for _, c := range clients {
 		lost += c.lost
 		for _, k := range c.all {
-			logins++
+			acked++
 			if k.ended {
 				logouts++
 			}
 		}
 	}
 	starts := nothingTwice(t, in.data)
-	if starts < logins || starts > logins+lost {
-		t.Errorf("%d sessions were started, %d acknowledged, %d unanswered", starts, logins, lost)
+	if starts < acked || starts > acked+lost {
+		t.Errorf("%d sessions were started, %d acknowledged, %d unanswered", starts, acked, lost)
 	}
-	if logins < 2*kills || logouts == 0 {
-		t.Errorf("too little happened to prove anything: %d logins, %d logouts", logins, logouts)
+	if acked < 2*kills || logouts == 0 {
+		t.Errorf("too little happened to prove anything: %d logins, %d logouts", acked, logouts)
 	}
-	t.Logf("%d kills, %d acknowledged logins, %d acknowledged logouts, %d unanswered logins, %d sessions in the book", kills, logins, logouts, lost, starts)
+	t.Logf("%d kills, %d acknowledged logins, %d acknowledged logouts, %d unanswered logins, %d sessions in the book", kills, acked, logouts, lost, starts)
 }
 
 const resourceFile = `{"resources": [{"name": "MY_TRADES", "type": "DATASERVER", "fields": [{"name": "TRADE_ID", "type": "STRING"}]}]}`
