@@ -241,15 +241,19 @@ func (f *Follower) barriers(ctx context.Context) {
 	}
 }
 
-// reachEnd asks each book for its end and awaits it.
+// reachEnd asks each book for its end and awaits it. An end before what has been seen of the book already is an answer from the
+// past, of a server that has not noticed that it leads no more: then the end is not known.
 func (f *Follower) reachEnd(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	for _, p := range f.parts {
-		asked := f.cfg.Now()
+		asked, seen := f.cfg.Now(), p.seen()
 		end, err := p.book.End(ctx)
 		if err != nil {
 			return fmt.Errorf("find the end of the book: %w", err)
+		}
+		if end < seen {
+			return fmt.Errorf("find the end of the book: %w: page %d of partition %s is there, and %d was called the last", ErrStale, seen, p.book.Partition(), end)
 		}
 		p.hear(end, asked)
 		if err := f.Await(ctx, bus.Position{Partition: p.book.Partition(), Page: end}); err != nil {
@@ -282,6 +286,13 @@ func (p *part) position() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.applied
+}
+
+// seen is the last page that is known to be in the book.
+func (p *part) seen() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(p.applied, p.announced)
 }
 
 func (p *part) fail() {

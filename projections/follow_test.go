@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,10 +73,15 @@ func (r *rig) store(p bus.Partition, page []byte) bus.Position {
 }
 
 func (r *rig) follow(models ...projections.Model) (*projections.Follower, func() error) {
-	cfg := projections.Config{Models: models, Staleness: time.Second, Log: slog.New(slog.DiscardHandler)}
+	var books []projections.Book
 	for p := range r.last {
-		cfg.Books = append(cfg.Books, r.bus.Book(bus.Partition(p)))
+		books = append(books, r.bus.Book(bus.Partition(p)))
 	}
+	return r.followBooks(books, models...)
+}
+
+func (r *rig) followBooks(books []projections.Book, models ...projections.Model) (*projections.Follower, func() error) {
+	cfg := projections.Config{Books: books, Models: models, Staleness: time.Second, Log: slog.New(slog.DiscardHandler)}
 	f := projections.NewFollower(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -187,6 +193,32 @@ func TestBarrier(t *testing.T) {
 	if err := f.Barrier(ctx); err == nil {
 		t.Error("a barrier without a follower is reached")
 	}
+}
+
+// pastBook is a book whose end is asked of a server that lives in the past.
+type pastBook struct {
+	*bus.Book
+	behind atomic.Uint64 // by how many pages
+}
+
+func (k *pastBook) End(ctx context.Context) (uint64, error) {
+	end, err := k.Book.End(ctx)
+	return end - min(end, k.behind.Load()), err
+}
+
+// TestBarrierFromThePast: an end before the pages that are seen already says nothing of those that are not.
+func TestBarrierFromThePast(t *testing.T) {
+	r := newRig(t, 1)
+	book := &pastBook{Book: r.bus.Book(0)}
+	f, _ := r.followBooks([]projections.Book{book}, &seen{})
+	r.append(0, "one")
+	must(t, f.Await(timeout(t), r.append(0, "two")))
+	book.behind.Store(1)
+	if err := f.Barrier(timeout(t)); !errors.Is(err, projections.ErrStale) {
+		t.Errorf("the barrier of an end before what is seen: %v", err)
+	}
+	book.behind.Store(0)
+	must(t, f.Barrier(timeout(t)))
 }
 
 // TestFresh: a follower that nobody speaks to turns stale; an announcement makes it fresh; one that announces pages it
