@@ -213,7 +213,7 @@ func TestKeysRotate(t *testing.T) {
 	// Tokens with keys that nobody has must not wear the issuer out; then nobody knows whether they are good.
 	other := newTestIssuer(t)
 	unknown := 0
-	for range 30 {
+	present := func() bool {
 		other.rotate(rand.Text())
 		_, _, err := understood(t, o, other.sign("0042", func(c map[string]any) { c["iss"] = is.URL }))
 		if errors.Is(err, errIssuer) {
@@ -221,8 +221,13 @@ func TestKeysRotate(t *testing.T) {
 		} else if !errors.Is(err, ErrGrant) {
 			t.Fatal(err)
 		}
+		return unknown > 0
 	}
-	if n := is.asked.Load(); n > 20 || unknown == 0 {
+	for range 30 {
+		present()
+	}
+	eventually(t, "the issuer is spared", present) // the library may hand out the keys of its last question for an instant
+	if n := is.asked.Load(); n > 20 {
 		t.Errorf("the keys were asked for %d times; %d unknown", n, unknown)
 	}
 	if _, _, err := understood(t, o, is.sign("0042", nil)); err != nil {
