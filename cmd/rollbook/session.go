@@ -236,15 +236,8 @@ func (c *sessionRevoke) which(now time.Time) (session.Revoke, error) {
 		return session.Revoke{}, err
 	}
 	which := session.Revoke{Venue: venue, All: c.All}
-	if c.Before != "" {
-		at, err := time.Parse(time.RFC3339, c.Before)
-		if ago, short := time.ParseDuration(c.Before); err != nil && short == nil && ago >= 0 {
-			at, err = now.Add(-ago), nil
-		}
-		if err != nil {
-			return which, refuse("usage", "--before %q: write a time such as 2026-01-31T18:00:00Z, or how long ago, such as 8h", c.Before)
-		}
-		which.Before = session.At(at)
+	if which.Before, err = readMoment("--before", c.Before, now); err != nil {
+		return which, err
 	}
 	conditions := c.User != "" || c.Venue != "" || c.Before != ""
 	switch {

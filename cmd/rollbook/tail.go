@@ -93,26 +93,16 @@ func (c *tailCommand) parse(now time.Time) (filter subscribe.Filter, from subscr
 	return filter, from, err
 }
 
-// since reads a moment, a length of time before now, or a position.
+// since reads a position, or a moment.
 func since(text string, now time.Time) (subscribe.Start, error) {
 	if p, err := subscribe.ParsePosition(text); err == nil {
 		return subscribe.Behind(p), nil
 	}
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return subscribe.Since(now.Add(-d)), nil
+	at, err := readMoment("--since", text, now)
+	if err == nil && at == 0 {
+		err = refuse("usage", "--since is empty")
 	}
-	for _, form := range []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(form, text, time.Local); err == nil {
-			return subscribe.Since(t), nil
-		}
-	}
-	for _, form := range []string{"15:04:05", "15:04"} {
-		if t, err := time.ParseInLocation(form, text, time.Local); err == nil {
-			y, m, day := now.Date()
-			return subscribe.Since(time.Date(y, m, day, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.Local)), nil
-		}
-	}
-	return subscribe.Start{}, refuse("usage", "--since %q is no time, no length of time and no position", text)
+	return subscribe.Since(at.Time()), err
 }
 
 // reach opens the bus. On one elsewhere no more is asked of it than a consumer may have.

@@ -53,7 +53,7 @@ func TestSince(t *testing.T) {
 	p := subscribe.Position{Partition: 3, Page: 17, Index: 4}
 	for text, want := range map[string]subscribe.Start{
 		"90s": at(-90 * time.Second), "0s": at(0), "2h30m": at(-150 * time.Minute), "14:30": at(-30 * time.Minute), "14:59:58.5": at(-1500 * time.Millisecond),
-		"2026-11-22 14:00:00": at(-time.Hour), "2026-11-22": at(-15 * time.Hour), "2026-11-22T14:59:59Z": subscribe.Since(time.Date(2026, 11, 22, 14, 59, 59, 0, time.UTC)),
+		"2026-11-22 14:00:00": at(-time.Hour), "2026-11-22": at(-15 * time.Hour), "yesterday": at(-39 * time.Hour), "2026-11-22T14:59:59Z": subscribe.Since(time.Date(2026, 11, 22, 14, 59, 59, 0, time.UTC)),
 	} {
 		got, err := since(text, now)
 		if err != nil || !got.Same(want) {
@@ -63,7 +63,7 @@ func TestSince(t *testing.T) {
 	if got, err := since(p.String(), now); err != nil || !got.Same(subscribe.Behind(p)) {
 		t.Errorf("--since %s is %+v, %v", p, got, err)
 	}
-	for _, bad := range []string{"", "yesterday", "-2h", "0/17", "25:00"} {
+	for _, bad := range []string{"", "someday", "-2h", "0/17", "25:00"} {
 		if _, err := since(bad, now); err == nil {
 			t.Errorf("--since %q is taken", bad)
 		}
