@@ -87,9 +87,9 @@ const demoFoot = `
   {rollbook} resource show MY_TRADES --data {dir}
   {rollbook} session revoke --all --yes --data {dir}
 
-  # what happened, as it happens, and the proof that nobody changed it
+  # what happened, and the proof that nobody changed it
   {rollbook} audit replay --user {name} --data {dir}
-  {rollbook} tail --follow --data {dir}
+  {rollbook} tail --data {dir}
   {rollbook} audit verify --data {dir}
 
   # health, readiness, metrics
