@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -133,11 +134,12 @@ func (r *role) stop() {
 
 // shared is a bus of one server or three with a book of one partition, created by the binary, and what is done there.
 type shared struct {
-	t      *testing.T
-	url    string
-	bus    *bus.Bus
-	submit *bus.Submitter
-	users  int
+	answers atomic.Int64 // logins that were answered
+	t       *testing.T
+	url     string
+	bus     *bus.Bus
+	submit  *bus.Submitter
+	users   int
 }
 
 func newShared(t *testing.T, servers, users int) *shared {
@@ -226,6 +228,7 @@ func (s *shared) load() (stop func() []answered) {
 				mu.Lock()
 				all = append(all, a)
 				mu.Unlock()
+				s.answers.Add(1)
 				if n%4 == 0 {
 					if again, _, err := s.do(ctx, a.id, a.cmd); err == nil && again != a.body {
 						s.t.Errorf("command %s got two answers:\n%x\n%x", a.id, a.body, again)
@@ -242,6 +245,17 @@ func (s *shared) load() (stop func() []answered) {
 		cancel()
 		clients.Wait()
 		return all
+	}
+}
+
+// more waits until some more logins are answered, so that on a busy machine too something happens between two faults.
+func (s *shared) more() {
+	s.t.Helper()
+	before := s.answers.Load()
+	for end := time.Now().Add(time.Minute); s.answers.Load() < before+3; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatal("nobody can log in")
+		}
 	}
 }
 
@@ -286,11 +300,13 @@ func TestHandOver(t *testing.T) {
 
 	for range 3 { // kill -9
 		writer, standby := settled(one, two)
+		s.more()
 		writer.kill()
 		standby.writes()
 		one, two = standby, s.engine()
 	}
 
+	s.more()
 	writer, standby := settled(one, two)
 	writer.stop() // SIGTERM
 	if log := writer.log.String(); !strings.Contains(log, "msg=resigned") && !strings.Contains(log, "deposed") {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ func TestKillAmidSnapshots(t *testing.T) {
 	in.run(resourceFile, "resource", "apply", "-")
 	var clients []*client
 	for n := range 4 {
-		c := &client{in: in, name: fmt.Sprintf("trader%d", n)}
+		c := &client{in: in, name: fmt.Sprintf("trader%d", n), logins: new(atomic.Int64)}
 		in.run(c.name+"-has-a-long-password\n", "user", "add", c.name)
 		clients = append(clients, c)
 	}

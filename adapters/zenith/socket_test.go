@@ -276,10 +276,16 @@ func TestExpiry(t *testing.T) {
 			l.LastActive = session.At(gate.clock) // it was used, but its token is as old as it is
 		}
 	})
-	if r := ask(t, conn, whoFrame); r.Result != "Reject" || r.AccessToken != "" {
+	past := func(r reply) reply { // the expiry may be announced by itself, as soon as the socket looks at the clock again
+		if r.Topic == "Identify" && r.TransactionID == nil && r.Result == "Reject" {
+			return next(t, conn)
+		}
+		return r
+	}
+	if r := past(ask(t, conn, whoFrame)); r.Result != "Reject" || r.AccessToken != "" {
 		t.Errorf("after the expiry: %s", r.raw)
 	}
-	if r := ask(t, conn, tokenFrame("Bearer", in.AccessToken)); r.Result != "Success" || r.ExpiryDate != "2030-01-01T02:00:00Z" {
+	if r := past(ask(t, conn, tokenFrame("Bearer", in.AccessToken))); r.Result != "Success" || r.ExpiryDate != "2030-01-01T02:00:00Z" {
 		t.Errorf("restored: %s", r.raw)
 	}
 	if r := next(t, conn); r.Topic != "Identify" || r.TransactionID != nil || r.ExpiryDate != "2030-01-01T02:00:00Z" {
