@@ -147,6 +147,8 @@ func (v *Verifier) addLine(n int, text []byte) (done bool, wrong string) {
 			return false, fmt.Sprintf("an export in the form %q, which this program does not read", head.Format)
 		case head.Name != v.key.Name():
 			return false, fmt.Sprintf("an export of %q, and the key is that of %q", head.Name, v.key.Name())
+		case len(head.Partitions) == 0:
+			return false, "an export of no partition"
 		}
 		for _, p := range head.Partitions {
 			v.part(p)

@@ -202,6 +202,9 @@ func ReadBundle(from io.Reader) ([]Proven, error) {
 	if err := dec.Decode(&head); err != nil || head.Format != bundleFormat {
 		return nil, fmt.Errorf("%w: it is no bundle of proofs that this program reads", ErrNotProven)
 	}
+	if head.Events < 1 {
+		return nil, fmt.Errorf("%w: it has no proof in it", ErrNotProven) // and is no word of anybody's key
+	}
 	var list []Proven
 	for {
 		var e Proven

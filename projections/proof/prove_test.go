@@ -69,6 +69,13 @@ func TestProofs(t *testing.T) {
 		files = append(files, filepath.Join(dir, string(rune('a'+i/10))+string(rune('0'+i%10))))
 		must(t, os.WriteFile(files[len(files)-1], file.Bytes(), 0o600))
 	}
+	file.Reset()
+	must(t, proof.WriteBundle(&file, h.key.Public(), nil))
+	files = append(files, filepath.Join(dir, "none"))
+	must(t, os.WriteFile(files[len(files)-1], file.Bytes(), 0o600))
+	if _, err := proof.ReadBundle(&file); !errors.Is(err, proof.ErrNotProven) {
+		t.Errorf("no proof at all: %v", err)
+	}
 	lines := strings.Split(strings.TrimSpace(string(node(t, append([]string{"proof", "--vkey", h.key.Public().String()}, files...)...))), "\n")
 	if len(lines) != len(files) {
 		t.Fatalf("the second verifier says %d things about %d files", len(lines), len(files))

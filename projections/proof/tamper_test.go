@@ -421,6 +421,13 @@ func TestFilesCutAndJoined(t *testing.T) {
 	if found := h.verifyFile(t, more); len(found) != 1 || found[0].Fault != proof.BadFile {
 		t.Errorf("with something after the end: %+v", found)
 	}
+	empty := fmt.Appendf(nil, `{"format":"rollbook-export/v1","name":%q,"vkey":%q,"partitions":[]}`+"\n"+`{"type":"end","lines":1}`+"\n",
+		h.key.Public().Name(), h.key.Public().String())
+	if found := h.verifyFile(t, empty); len(found) == 0 || found[len(found)-1].Fault != proof.BadFile {
+		t.Errorf("of no partition at all: %+v", found)
+	} else {
+		second.add(empty, found)
+	}
 	second.compare()
 }
 

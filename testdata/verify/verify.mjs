@@ -279,7 +279,7 @@ function readLines (text, key, part, parts) {
     let line
     try { line = JSON.parse(lines[n - 1]) } catch { return n }
     if (n === 1) {
-      if (line.format !== 'rollbook-export/v1' || line.name !== key.name) return n
+      if (line.format !== 'rollbook-export/v1' || line.name !== key.name || line.partitions.length === 0) return n
       line.partitions.forEach(part)
       continue
     }
@@ -334,7 +334,7 @@ function verifyProof (file, key) {
     let why
     try {
       const line = JSON.parse(text)
-      if (i === 0) { if (line.format !== 'rollbook-proof/v1' || line.events !== lines.length - 1) why = 'no proof, or not a whole one' } else why = provenBy(line, key)
+      if (i === 0) { if (line.format !== 'rollbook-proof/v1' || line.events !== lines.length - 1 || line.events < 1) why = 'no proof, or not a whole one' } else why = provenBy(line, key)
     } catch { why = 'not a line of a proof' }
     if (why) return { file, good: false, line: i + 1, why }
     if (i > 0) events++
