@@ -93,7 +93,7 @@ type parkedLine struct {
 // Run lists what is parked.
 func (c *webhookParked) Run(ctx context.Context, app *cli) error {
 	return c.atWebhooks(ctx, app, func(_ *desk, kv jetstream.KeyValue) error {
-		_, parked, err := webhooks.Look(ctx, kv)
+		standings, parked, err := webhooks.Look(ctx, kv)
 		if err != nil {
 			return err
 		}
@@ -105,6 +105,9 @@ func (c *webhookParked) Run(ctx context.Context, app *cli) error {
 			}
 			lines = append(lines, parkedLine{p.Endpoint, p.At.String(), p.Type, p.User, p.Attempts, p.Error, p.Since, p.Again})
 			t.row(p.Endpoint, p.At.String(), string(p.Type), fmt.Sprint(p.Attempts), moment(&p.Since), p.Error)
+		}
+		if c.Endpoint != "" && lines == nil && !webhooks.Begun(standings, c.Endpoint) {
+			return unknownWebhook(fmt.Errorf("%w: no endpoint %q has begun", webhooks.ErrUnknown, c.Endpoint))
 		}
 		if c.JSON {
 			return printJSONLines(os.Stdout, lines)

@@ -114,6 +114,11 @@ func TestWebhooksUnderTheirCredential(t *testing.T) {
 	if code := run(append([]string{"webhook", "retry", "audit", "0/9.9"}, operator...)); code != exitRefused {
 		t.Errorf("what is not parked is tried again: %d", code)
 	}
+	for _, what := range []string{"retry", "parked"} {
+		if code := run(append([]string{"webhook", what, "audits"}, operator...)); code != exitRefused {
+			t.Errorf("webhook %s of an endpoint that is none exits with %d", what, code)
+		}
+	}
 
 	// An operator's right to read is enough for a backup, and the owner's to restore it onto another bus.
 	input, err := os.Open(fileWith(t, "open sesame, open sesame\n"))

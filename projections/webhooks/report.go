@@ -104,10 +104,15 @@ func sortOut(all map[string]jetstream.KeyValueEntry) (standings []Standing, park
 	return standings, parked, nil
 }
 
+// Begun says whether an endpoint of that name has a position in some partition.
+func Begun(standings []Standing, endpoint string) bool {
+	return slices.ContainsFunc(standings, func(s Standing) bool { return s.Endpoint == endpoint })
+}
+
 // Retry has the parked events of an endpoint tried again: the one at a position, or with nil all. Whoever delivers finds
 // out by itself. It gives how many there are.
 func Retry(ctx context.Context, kv jetstream.KeyValue, endpoint string, at *bus.Position) (int, error) {
-	_, parked, err := Look(ctx, kv)
+	standings, parked, err := Look(ctx, kv)
 	if err != nil {
 		return 0, err
 	}
@@ -127,6 +132,9 @@ func Retry(ctx context.Context, kv jetstream.KeyValue, endpoint string, at *bus.
 	}
 	if n == 0 && at != nil {
 		return 0, fmt.Errorf("%w: nothing is parked at %s", ErrUnknown, at)
+	}
+	if n == 0 && !Begun(standings, endpoint) {
+		return 0, fmt.Errorf("%w: no endpoint %q has begun", ErrUnknown, endpoint)
 	}
 	return n, nil
 }
