@@ -2,7 +2,12 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -101,5 +106,54 @@ func TestHarmlessCells(t *testing.T) {
 	got := strings.Join(harmless("=1+1", "+1", "-1", "@x", "\tx", "plain", "", "1=1"), "|")
 	if got != "'=1+1|'+1|'-1|'@x|'\tx|plain||1=1" {
 		t.Error(got)
+	}
+}
+
+// TestNothingButFilesIsReplaced: a pipe or a directory stays what it is, and a report is nobody's to read before it is whole.
+func TestNothingButFilesIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	file, pipe := filepath.Join(dir, "file"), filepath.Join(dir, "pipe")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), syscall.Mkfifo(pipe, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{file: true, filepath.Join(dir, "none"): true, pipe: false, dir: false} {
+		if err := replaceable(path); (err == nil) != want {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	var no *refused
+	if err := writeWhole(pipe, nil); !errors.As(err, &no) {
+		t.Errorf("a pipe is replaced: %v", err)
+	}
+}
+
+// TestPublicKeyFollows: a notary.key that was put into a directory has its notary.vkey there, also over that of another.
+func TestPublicKeyFollows(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	log := slog.New(slog.DiscardHandler)
+	want, err := notaryKey("", dir, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := notaryKey("", other, log); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, fileNotaryKey))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(other, fileNotaryKey), text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := notaryKey("", other, log); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := publicKey(filepath.Join(other, fileNotaryVKey)); err != nil || got.String() != want.Public().String() {
+			t.Errorf("%v, %v", got, err)
+		}
+		if err := os.Remove(filepath.Join(other, fileNotaryVKey)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -48,6 +48,9 @@ func (c *auditExport) Run(ctx context.Context, app *cli) error {
 
 // write leaves the whole file or none.
 func (c *auditExport) write(ctx context.Context, d *desk, key proof.PublicKey, parts []bus.Partition) (pages int, err error) {
+	if err := replaceable(c.File); err != nil {
+		return 0, err
+	}
 	f, err := os.CreateTemp(filepath.Dir(c.File), "."+filepath.Base(c.File)+"-*")
 	if err != nil {
 		return 0, fmt.Errorf("write the export: %w", err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -255,6 +256,9 @@ func colourOf(e session.Event) string {
 
 // report writes the HTML page: beside the file first, so that what is there stays whole until the new one is.
 func (c *auditReplay) report(ctx context.Context, a *archive, q history.Query) error {
+	if err := replaceable(c.HTML); err != nil {
+		return err
+	}
 	r := history.NewReport(c.title(), time.Now())
 	err := a.reader.Walk(ctx, q, func(e history.Entry) error {
 		r.Add(e, a.shownUser(ctx, e.User()), a.detail(e))
@@ -263,8 +267,7 @@ func (c *auditReplay) report(ctx context.Context, a *archive, q history.Query) e
 	if err != nil {
 		return err
 	}
-	part := c.HTML + ".part"
-	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) // it has names, addresses and habits in it
+	f, err := os.CreateTemp(filepath.Dir(c.HTML), "."+filepath.Base(c.HTML)+"-*") // mode 0600: names, addresses and habits
 	if err != nil {
 		return refuse("output", "write the report: %w", err)
 	}
@@ -273,10 +276,10 @@ func (c *auditReplay) report(ctx context.Context, a *archive, q history.Query) e
 		err = closed
 	}
 	if err == nil {
-		err = os.Rename(part, c.HTML)
+		err = os.Rename(f.Name(), c.HTML)
 	}
 	if err != nil {
-		_ = os.Remove(part)
+		_ = os.Remove(f.Name())
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return nothing("%d events of %d sessions in %s", r.Events(), r.Sessions(), c.HTML)

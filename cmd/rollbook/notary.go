@@ -89,7 +89,8 @@ func (h *house) furnishNotary() error {
 // notaryKey reads the notary's key. In a data directory it is made once, with a name that no other book has; the embedded
 // bus's lock is held by then. Losing it ends the history that was signed: what is signed with another is another log.
 func notaryKey(path, dir string, log *slog.Logger) (proof.Key, error) {
-	if path == "" {
+	ours := path == ""
+	if ours {
 		path = filepath.Join(dir, fileNotaryKey)
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 			if _, err := makeNotaryKey(dir, "rollbook/"+randomName(), fileNotaryKey, fileNotaryVKey); err != nil {
@@ -109,7 +110,26 @@ func notaryKey(path, dir string, log *slog.Logger) (proof.Key, error) {
 	if err != nil {
 		return proof.Key{}, refuse("notary_key", "%s does not hold a notary's key: rollbook audit key makes one", path)
 	}
+	if ours {
+		pairPublicKey(filepath.Join(dir, fileNotaryVKey), key, log)
+	}
 	return key, nil
+}
+
+// pairPublicKey has the public key beside a data directory's private one be the one that belongs to it: whoever put the old
+// notary.key into a restored directory has put no notary.vkey there, or there is one of the key that a start without it made.
+func pairPublicKey(path string, key proof.Key, log *slog.Logger) {
+	text := key.Public().String()
+	was, err := os.ReadFile(path)
+	if err == nil && strings.TrimSpace(string(was)) == text {
+		return
+	}
+	if err == nil {
+		log.Warn("the notary's public key was another one than its key's, and is made anew", "file", path)
+	}
+	if err := writeWhole(path, []byte(text+"\n")); err != nil {
+		log.Warn("the notary's public key is not written", "file", path, "err", err)
+	}
 }
 
 // notaryMemory is a directory with the last signed checkpoint of each partition.
