@@ -28,7 +28,12 @@ const maxKey = 256
 type sealer struct{ aead cipher.AEAD }
 
 func newSealer(deployment [32]byte) sealer {
-	key, err := hkdf.Key(sha256.New, deployment[:], nil, "rollbook/api-key/v1", 32)
+	return sealer{derivedAEAD(deployment[:], nil, "rollbook/api-key/v1")}
+}
+
+// derivedAEAD is AES-256-GCM under a key that HKDF with SHA-256 (RFC 5869) derives from the deployment key.
+func derivedAEAD(deployment, salt []byte, info string) cipher.AEAD {
+	key, err := hkdf.Key(sha256.New, deployment, salt, info, 32)
 	if err != nil {
 		panic("directory: HKDF refused 32 bytes: " + err.Error())
 	}
@@ -40,7 +45,7 @@ func newSealer(deployment [32]byte) sealer {
 	if err != nil {
 		panic("directory: GCM refused AES: " + err.Error())
 	}
-	return sealer{aead}
+	return aead
 }
 
 func keyContext(user session.UserID, venue session.Venue) []byte {

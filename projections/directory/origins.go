@@ -2,11 +2,8 @@ package directory
 
 import (
 	"context"
-	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -71,19 +68,7 @@ func sealOrigin(deployment *[32]byte, seed Seed, user session.UserID, o session.
 
 // originAEAD derives a user's key.
 func originAEAD(deployment *[32]byte, seed Seed, user session.UserID) cipher.AEAD {
-	key, err := hkdf.Key(sha256.New, deployment[:], seed, "rollbook/origin/v1/"+string(user), 32)
-	if err != nil {
-		panic("directory: HKDF refused 32 bytes: " + err.Error())
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		panic("directory: AES refused 32 bytes: " + err.Error())
-	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		panic("directory: GCM refused AES: " + err.Error())
-	}
-	return aead
+	return derivedAEAD(deployment[:], seed, "rollbook/origin/v1/"+string(user))
 }
 
 // Origins opens what the book holds sealed of where clients were, with the deployment key and the seeds that the
