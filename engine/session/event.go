@@ -8,6 +8,8 @@ type Event interface {
 	Type() EventType
 	// When is the time of the book's clock at which it happened.
 	When() Instant
+	// Whose is the user it concerns; empty when it concerns no single user.
+	Whose() UserID
 	kind() uint64
 	fields(c *coder)
 }
@@ -24,7 +26,7 @@ type Header struct {
 // When implements [Event].
 func (h Header) When() Instant { return h.At }
 
-// Whose is the user the event concerns; empty when it concerns no single user.
+// Whose implements [Event].
 func (h Header) Whose() UserID { return h.User }
 
 func (h *Header) fields(c *coder) {

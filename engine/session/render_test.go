@@ -63,7 +63,7 @@ func short(d time.Duration) string {
 
 // event is the event's type, whose it is, and its fields that are not zero.
 func (n names) event(e Event) string {
-	whose := e.(interface{ Whose() UserID }).Whose()
+	whose := e.Whose()
 	return strings.TrimSuffix(string(e.Type())+" "+string(whose), " ") + n.fields(reflect.ValueOf(e).Elem().Interface())
 }
 

@@ -266,7 +266,7 @@ func (p *part) read(ctx context.Context, stored bus.StoredPage, after bus.Positi
 		if err != nil {
 			return fmt.Errorf("event %d of page %d: %w", i, stored.Seq, err)
 		}
-		events = append(events, bus.FeedEvent{User: whose(e), Type: string(e.Type()), At: at, Time: e.When().Time(), Data: data})
+		events = append(events, bus.FeedEvent{User: string(e.Whose()), Type: string(e.Type()), At: at, Time: e.When().Time(), Data: data})
 	}
 	p.progress.read(stored.Seq, events)
 	if len(events) == 0 {
@@ -278,15 +278,6 @@ func (p *part) read(ctx context.Context, stored bus.StoredPage, after bus.Positi
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// whose is the user that an event concerns.
-func whose(e session.Event) string {
-	of, ok := e.(interface{ Whose() session.UserID })
-	if !ok {
-		return ""
-	}
-	return string(of.Whose())
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

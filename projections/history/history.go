@@ -78,7 +78,7 @@ type Entry struct {
 }
 
 // User is whose the event is; empty when it is nobody's in particular.
-func (e *Entry) User() session.UserID { return whose(e.Event) }
+func (e *Entry) User() session.UserID { return e.Event.Whose() }
 
 // ends says whether the entry ended a session that matches.
 func (e *Entry) ends(match func(*session.Session) bool) bool {
@@ -88,13 +88,6 @@ func (e *Entry) ends(match func(*session.Session) bool) bool {
 		}
 	}
 	return false
-}
-
-func whose(e session.Event) session.UserID {
-	if owned, ok := e.(interface{ Whose() session.UserID }); ok {
-		return owned.Whose()
-	}
-	return ""
 }
 
 // page is a page of the book with its events as they are stored.

@@ -163,9 +163,7 @@ func (s *Subscription) event(h nats.Header, subject string, body []byte, seq uin
 		return e, fmt.Errorf("message %d of the feed, %s: %w", seq, e.Position, err)
 	}
 	e.Type = e.Event.Type()
-	if of, ok := e.Event.(interface{ Whose() session.UserID }); ok {
-		e.User = of.Whose()
-	}
+	e.User = e.Event.Whose()
 	if !strings.HasPrefix(subject, subjectEvents) || !strings.HasSuffix(subject, "."+token(e.User)+"."+string(e.Type)) {
 		return e, fmt.Errorf("%w: message %d is of %s, %s, and stands at %s", ErrRefused, seq, e.User, e.Type, subject)
 	}
