@@ -157,19 +157,28 @@ func (f *Follower) follow(ctx context.Context, p *part) error {
 	return err
 }
 
-// fold decodes a page, hands it to the models, and then moves the position. A crash before the move costs nothing:
-// models live in memory.
-func (f *Follower) fold(p *part, stored bus.StoredPage) error {
+// DecodePage is a stored page as models see it: all of it, or an error that says where it cannot be read.
+func DecodePage(p bus.Partition, stored bus.StoredPage) (Page, error) {
 	raw, err := bus.DecodePage(stored.Data)
 	if err != nil {
-		return fmt.Errorf("page %d: %w", stored.Seq, err)
+		return Page{}, fmt.Errorf("page %d: %w", stored.Seq, err)
 	}
-	page := Page{Partition: p.book.Partition(), Seq: stored.Seq, Time: session.Instant(raw.Time),
+	page := Page{Partition: p, Seq: stored.Seq, Time: session.Instant(raw.Time),
 		Events: make([]session.Event, len(raw.Events)), Raw: stored.Data, RawEvents: raw.Events}
 	for i, data := range raw.Events {
 		if page.Events[i], err = session.DecodeEvent(data); err != nil {
-			return fmt.Errorf("event %d of page %d: %w", i, stored.Seq, err)
+			return Page{}, fmt.Errorf("event %d of page %d: %w", i, stored.Seq, err)
 		}
+	}
+	return page, nil
+}
+
+// fold decodes a page, hands it to the models, and then moves the position. A crash before the move costs nothing:
+// models live in memory.
+func (f *Follower) fold(p *part, stored bus.StoredPage) error {
+	page, err := DecodePage(p.book.Partition(), stored)
+	if err != nil {
+		return err
 	}
 	for _, model := range f.cfg.Models {
 		if err := model.Apply(page); err != nil {

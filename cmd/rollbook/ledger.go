@@ -52,22 +52,16 @@ func (l *ledger) read(ctx context.Context, book *bus.Book) error {
 	if err != nil {
 		return err
 	}
-	return book.Read(ctx, from.Page, end, func(stored bus.StoredPage) error { return l.fold(state, stored) })
-}
-
-func (l *ledger) fold(state *session.State, stored bus.StoredPage) error {
-	page, err := bus.DecodePage(stored.Data)
-	if err != nil {
-		return fmt.Errorf("page %d: %w", stored.Seq, err)
-	}
-	events := make([]session.Event, len(page.Events))
-	for i, data := range page.Events {
-		if events[i], err = session.DecodeEvent(data); err != nil {
-			return fmt.Errorf("event %d of page %d: %w", i, stored.Seq, err)
+	return book.Read(ctx, from.Page, end, func(stored bus.StoredPage) error {
+		page, err := projections.DecodePage(book.Partition(), stored)
+		if err != nil {
+			return err
 		}
-		state.Apply(events[i])
-	}
-	return l.resources.Apply(projections.Page{Seq: stored.Seq, Time: session.Instant(page.Time), Events: events})
+		for _, e := range page.Events {
+			state.Apply(e)
+		}
+		return l.resources.Apply(page)
+	})
 }
 
 // user is the standing of a registered user.

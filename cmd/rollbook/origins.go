@@ -11,6 +11,7 @@ import (
 	"rollbook/adapters"
 	"rollbook/bus"
 	"rollbook/engine/session"
+	"rollbook/projections"
 	"rollbook/projections/directory"
 )
 
@@ -116,21 +117,17 @@ func (d *desk) loginOf(ctx context.Context, l sessionLine) (started *session.Ses
 		return nil, fmt.Errorf("look for the login in the book: %w", err)
 	}
 	err = book.Read(ctx, before, end, func(stored bus.StoredPage) error {
-		page, err := bus.DecodePage(stored.Data)
+		page, err := projections.DecodePage(book.Partition(), stored)
 		if err != nil {
 			return err
 		}
-		for _, data := range page.Events {
-			e, err := session.DecodeEvent(data)
-			if err != nil {
-				return err
-			}
+		for _, e := range page.Events {
 			if e, ok := e.(*session.SessionStarted); ok && e.Session == l.Session {
 				started = e
 				return errFound
 			}
 		}
-		if session.Instant(page.Time) > at {
+		if page.Time > at {
 			return errFound // it is not where it should be
 		}
 		return nil
