@@ -3,31 +3,14 @@ package bus_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server/ats"
-	"go.uber.org/goleak"
-
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 )
 
-// TestMain registers the server's access-time clock once, outside every
-// synctest bubble: its goroutine must not start within one.
-func TestMain(m *testing.M) {
-	ats.Register()
-	code := m.Run()
-	ats.Unregister()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, "goroutines left behind:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 // startBus starts a server in a directory of the test's own and connects to it.
 func startBus(t testing.TB, listen string) (*bus.Embedded, *bus.Bus) {

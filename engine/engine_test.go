@@ -4,30 +4,16 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server/ats"
-	"go.uber.org/goleak"
-
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 	"rollbook/engine"
 	"rollbook/engine/session"
 )
 
-func TestMain(m *testing.M) {
-	ats.Register() // nats-server's shared clock: started here so that it stands outside every synctest bubble
-	code := m.Run()
-	ats.Unregister()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			os.Stderr.WriteString(err.Error() + "\n")
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 // rig is a real embedded bus with one partition and a way to run writers on it.
 type rig struct {

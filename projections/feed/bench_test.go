@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 	"rollbook/engine"
 	"rollbook/engine/session"
 	"rollbook/projections/feed"
@@ -28,7 +29,7 @@ func BenchmarkBesideTheWriter(b *testing.B) {
 }
 
 func besideTheWriter(b *testing.B, clients int, publishes bool) {
-	on := feedtest.Embedded(b, 1)
+	on := bustest.Created(b, 1)
 	log := slog.New(slog.DiscardHandler)
 	writer := engine.New(engine.Config{Book: on.Book(0), Alone: true, Policies: session.DefaultPolicies(), Log: log,
 		OpenIntake: func(ctx context.Context, epoch uint64, incarnation int64, after uint64) (engine.Intake, error) {

@@ -3,33 +3,19 @@ package feed_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server/ats"
-	"go.uber.org/goleak"
-
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 	"rollbook/bus/clustertest"
 	"rollbook/projections/feed"
 	"rollbook/projections/feed/feedtest"
 )
 
-func TestMain(m *testing.M) {
-	ats.Register() // nats-server's shared clock: started here so that it is no test's own
-	code := m.Run()
-	ats.Unregister()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			os.Stderr.WriteString(err.Error() + "\n")
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -52,7 +38,7 @@ func clustered(t testing.TB) (*clustertest.Cluster, *bus.Bus) {
 // TestEachEventOnce publishes two partitions through restarts of the publisher: pages without events, pages larger than a
 // batch, pages that end in the middle of one.
 func TestEachEventOnce(t *testing.T) {
-	b := feedtest.Embedded(t, 2)
+	b := bustest.Created(t, 2)
 	books := []*feedtest.Script{feedtest.Write(t, b, 0), feedtest.Write(t, b, 1)}
 	for round, sizes := range [][]int{{1, 0, 1500}, {0, 3, 2100, 7}, {0}, {999, 1, 998}} {
 		_, stop := feedtest.Publishing(t, feedtest.Source(b, 0), feedtest.Source(b, 1))
@@ -102,7 +88,7 @@ func TestBatchFaults(t *testing.T) {
 	for _, fault := range []error{bus.ErrConflict, bus.ErrNotStored, bus.ErrOutcomeUnknown, bus.ErrFeedBatch, context.DeadlineExceeded} {
 		for _, stored := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v, stored %v", fault, stored), func(t *testing.T) {
-				b := feedtest.Embedded(t, 1)
+				b := bustest.Created(t, 1)
 				s := feedtest.Write(t, b, 0)
 				injected := atomic.Int64{}
 				f := &faulty{Feed: feed.On(b.Feed(0)), fault: func(n int64, commit func() (bus.FeedMarker, error)) (bus.FeedMarker, error) {
@@ -186,7 +172,7 @@ func failOver(t *testing.T, b *bus.Bus) {
 	s.Same(b)
 }
 
-func TestFailOver(t *testing.T) { failOver(t, feedtest.Embedded(t, 1)) }
+func TestFailOver(t *testing.T) { failOver(t, bustest.Created(t, 1)) }
 
 func TestFailOverOnACluster(t *testing.T) {
 	c, b := clustered(t)
@@ -210,7 +196,7 @@ func TestFailOverOnACluster(t *testing.T) {
 
 // TestAnotherHistory: a feed that is ahead of the book is not gone on with.
 func TestAnotherHistory(t *testing.T) {
-	b := feedtest.Embedded(t, 1)
+	b := bustest.Created(t, 1)
 	s := feedtest.Write(t, b, 0)
 	s.Page(2)
 	batch, err := b.Feed(0).Begin([]bus.FeedEvent{{User: "u", Type: "SessionEnded", At: bus.Position{Page: 7}, Data: []byte{0x90}}}, bus.Position{Page: 7})
@@ -231,7 +217,7 @@ func TestAnotherHistory(t *testing.T) {
 
 // TestTheMarkerStays: it is published again before retention takes it, and when it is gone nothing is published twice.
 func TestTheMarkerStays(t *testing.T) {
-	b := feedtest.Embedded(t, 2)
+	b := bustest.Created(t, 2)
 	idle, busy := feedtest.Write(t, b, 0), feedtest.Write(t, b, 1)
 	_, stop := feedtest.Publishing(t, feedtest.Source(b, 0), feedtest.Source(b, 1))
 	idle.Page(3)

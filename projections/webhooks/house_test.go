@@ -15,34 +15,21 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server/ats"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 	"rollbook/engine/session"
 	"rollbook/projections/webhooks"
 )
 
-func TestMain(m *testing.M) {
-	ats.Register() // the server's clock, outside of what is looked for
-	code := m.Run()
-	ats.Unregister()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, "goroutines left behind:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 func ok(t testing.TB, err error) {
 	t.Helper()
@@ -61,12 +48,7 @@ type site struct {
 
 func newSite(t testing.TB, partitions int) *site {
 	t.Helper()
-	e, err := bus.StartEmbedded(bus.EmbeddedConfig{DataDir: t.TempDir()})
-	ok(t, err)
-	t.Cleanup(e.Shutdown)
-	b, err := e.Connect(t.Context(), "test", nil)
-	ok(t, err)
-	ok(t, b.Create(t.Context(), bus.Layout{Partitions: partitions, Replicas: 1}))
+	b := bustest.Created(t, partitions)
 	kv, err := b.Webhooks(t.Context())
 	ok(t, err)
 	return &site{t: t, bus: b, kv: kv, last: make([]uint64, partitions)}

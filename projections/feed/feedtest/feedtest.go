@@ -26,18 +26,6 @@ func must(t testing.TB, err error) {
 // Patience is how long a test waits for what must happen.
 const Patience = 2 * time.Minute
 
-// Embedded is a fresh book of n partitions in the test's own process.
-func Embedded(t testing.TB, n int) *bus.Bus {
-	t.Helper()
-	server, err := bus.StartEmbedded(bus.EmbeddedConfig{DataDir: t.TempDir()})
-	must(t, err)
-	t.Cleanup(server.Shutdown)
-	b, err := server.Connect(t.Context(), "test", slog.New(slog.DiscardHandler))
-	must(t, err)
-	must(t, b.Create(t.Context(), bus.Layout{Partitions: n, Replicas: 1}))
-	return b
-}
-
 // Script writes a book, page by page.
 type Script struct {
 	t    testing.TB
@@ -180,7 +168,7 @@ func (s *Script) Same(b *bus.Bus) {
 		}
 		e, err := session.DecodeEvent(m.Data)
 		must(s.t, err)
-		user := string(e.(interface{ Whose() session.UserID }).Whose())
+		user := string(e.Whose())
 		when, err := time.Parse(time.RFC3339Nano, m.Header.Get(bus.HeaderTime))
 		if m.Subject != bus.FeedSubject(p.Partition, user, string(e.Type())) || err != nil || !when.Equal(e.When().Time()) {
 			s.t.Errorf("%s stands at %s with the time %s", p, m.Subject, when)

@@ -14,11 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server/ats"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 	"rollbook/bus/clustertest"
 	"rollbook/engine/session"
 	"rollbook/projections/feed/feedtest"
@@ -32,16 +31,7 @@ func TestMain(m *testing.M) {
 	if url := os.Getenv(killed); url != "" {
 		consume(url, os.Args[1])
 	}
-	ats.Register() // nats-server's shared clock: started here so that it is no test's own
-	code := m.Run()
-	ats.Unregister()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			os.Stderr.WriteString(err.Error() + "\n")
-			code = 1
-		}
-	}
-	os.Exit(code)
+	bustest.Main(m)
 }
 
 func must(t testing.TB, err error) {
@@ -73,7 +63,7 @@ func positions(list []subscribe.Event) (at []string) {
 
 // TestFilters compares what each filter gives with what it should of all.
 func TestFilters(t *testing.T) {
-	b := feedtest.Embedded(t, 2)
+	b := bustest.Created(t, 2)
 	_, stop := feedtest.Publishing(t, feedtest.Source(b, 0), feedtest.Source(b, 1))
 	defer stop()
 	for p := range bus.Partition(2) {
@@ -123,7 +113,7 @@ func TestFilters(t *testing.T) {
 
 // TestStarts begins in each way, and goes on from each cursor.
 func TestStarts(t *testing.T) {
-	b := feedtest.Embedded(t, 1)
+	b := bustest.Created(t, 1)
 	feedtest.Publishing(t, feedtest.Source(b, 0))
 	s := feedtest.Write(t, b, 0)
 	for range 6 {
@@ -166,7 +156,7 @@ func TestStarts(t *testing.T) {
 
 // TestFileGoesOn reads the feed in parts; a filter's cursor moves over what does not match too.
 func TestFileGoesOn(t *testing.T) {
-	b := feedtest.Embedded(t, 1)
+	b := bustest.Created(t, 1)
 	feedtest.Publishing(t, feedtest.Source(b, 0))
 	s := feedtest.Write(t, b, 0)
 	file := subscribe.NewFile(filepath.Join(t.TempDir(), "cursor"))
@@ -191,7 +181,7 @@ func TestFileGoesOn(t *testing.T) {
 
 // TestGap: what retention takes before it is read is an error, with a filter too, and begins nothing by itself.
 func TestGap(t *testing.T) {
-	b := feedtest.Embedded(t, 1)
+	b := bustest.Created(t, 1)
 	feedtest.Publishing(t, feedtest.Source(b, 0))
 	s := feedtest.Write(t, b, 0)
 	s.Page(50)
@@ -229,7 +219,7 @@ func TestGap(t *testing.T) {
 
 // TestFeedMadeAnew: the sequences begin again, and what was seen is not seen again.
 func TestFeedMadeAnew(t *testing.T) {
-	b := feedtest.Embedded(t, 1)
+	b := bustest.Created(t, 1)
 	_, stop := feedtest.Publishing(t, feedtest.Source(b, 0))
 	s := feedtest.Write(t, b, 0)
 	s.Page(30)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 	"rollbook/engine/session"
 	"rollbook/projections/proof"
 )
@@ -62,7 +63,7 @@ func TestRoundTrip(t *testing.T) {
 	file, made := backupOf(t, s), s.now
 	s.write(0, &session.SessionEnded{Header: s.at("user-0-0"), Session: session.SessionID{2, 1}, Reason: session.LoggedOut})
 
-	onto := empty(t)
+	onto := bustest.Empty(t)
 	done, err := restored(t, onto, file, nil)
 	ok(t, err)
 	if done.Ended != 12 || done.Used != 12 || done.Resumed {
@@ -99,7 +100,7 @@ func TestRoundTrip(t *testing.T) {
 func TestKeepSessions(t *testing.T) {
 	s := newSite(t, 1)
 	s.furnish(2)
-	onto := empty(t)
+	onto := bustest.Empty(t)
 	_, err := restored(t, onto, backupOf(t, s), func(c *RestoreConfig) { c.KeepSessions = true })
 	ok(t, err)
 	if n := folded(t, onto, 0).Sessions(); n != 2 {
@@ -113,7 +114,7 @@ func TestKeepSessions(t *testing.T) {
 
 // TestAnEmptyBook can be backed up and restored too.
 func TestAnEmptyBook(t *testing.T) {
-	s, onto := newSite(t, 2), empty(t)
+	s, onto := newSite(t, 2), bustest.Empty(t)
 	_, err := restored(t, onto, backupOf(t, s), nil)
 	ok(t, err)
 	if n := len(book(t, onto, 1)); n != 1 {
@@ -147,7 +148,7 @@ func TestACutRestoreGoesOn(t *testing.T) {
 	was := [][]bus.StoredPage{book(t, s.bus, 0), book(t, s.bus, 1)}
 	file := backupOf(t, s)
 	steps := uint64(len(was[0])+len(was[1])) * 2
-	onto := empty(t)
+	onto := bustest.Empty(t)
 	for stop := uint64(1); stop <= steps; stop += 5 { // each attempt goes on from the one before
 		ctx, cancel := context.WithCancel(soon(t))
 		sum, err := Verify(bytes.NewReader(file))
@@ -200,7 +201,7 @@ func TestACutRestoreGoesOn(t *testing.T) {
 
 // TestAnotherBackup does not go on where one was cut short.
 func TestAnotherBackup(t *testing.T) {
-	one, two, onto := newSite(t, 1), newSite(t, 1), empty(t)
+	one, two, onto := newSite(t, 1), newSite(t, 1), bustest.Empty(t)
 	one.furnish(2)
 	two.now++
 	two.furnish(2)
@@ -258,7 +259,7 @@ func TestTheSummaryIsHeld(t *testing.T) {
 	sum, err := Verify(bytes.NewReader(file))
 	ok(t, err)
 	s.furnish(1)
-	later, onto := backupOf(t, s), empty(t)
+	later, onto := backupOf(t, s), bustest.Empty(t)
 	_, err = Restore(soon(t), RestoreConfig{Bus: onto, Summary: sum, Now: time.Now}, bytes.NewReader(later))
 	want(t, err, ErrDamaged)
 	_, err = onto.Open(t.Context())

@@ -5,29 +5,15 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"os"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server/ats"
-	"go.uber.org/goleak"
-
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 	"rollbook/engine/session"
 )
 
-func TestMain(m *testing.M) {
-	ats.Register() // the server's clock, outside of what is looked for
-	code := m.Run()
-	ats.Unregister()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, "goroutines left behind:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 func ok(t testing.TB, err error) {
 	t.Helper()
@@ -43,17 +29,6 @@ func want(t testing.TB, err, target error) {
 	}
 }
 
-// empty is a bus with nothing on it.
-func empty(t testing.TB) *bus.Bus {
-	t.Helper()
-	e, err := bus.StartEmbedded(bus.EmbeddedConfig{DataDir: t.TempDir()})
-	ok(t, err)
-	t.Cleanup(e.Shutdown)
-	b, err := e.Connect(t.Context(), "test", nil)
-	ok(t, err)
-	return b
-}
-
 // site is a bus with a book whose pages the test writes itself.
 type site struct {
 	t    testing.TB
@@ -64,7 +39,7 @@ type site struct {
 }
 
 func newSite(t testing.TB, partitions int) *site {
-	s := &site{t: t, bus: empty(t), last: make([]uint64, partitions), now: session.At(time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC))}
+	s := &site{t: t, bus: bustest.Empty(t), last: make([]uint64, partitions), now: session.At(time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC))}
 	ok(t, s.bus.Create(t.Context(), bus.Layout{Partitions: partitions, Replicas: 1}))
 	return s
 }

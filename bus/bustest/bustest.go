@@ -1,0 +1,54 @@
+// Package bustest is what tests share that run an embedded server.
+package bustest
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server/ats"
+	"go.uber.org/goleak"
+
+	"rollbook/bus"
+)
+
+// Main runs the tests of a package, and then looks for goroutines that they have left behind. The server's shared clock is
+// started before, so that it is no test's own and stands outside every synctest bubble. It does not return.
+func Main(m *testing.M) {
+	ats.Register()
+	code := m.Run()
+	ats.Unregister()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, "goroutines left behind:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// Empty is a bus in the test's own process, with nothing on it.
+func Empty(t testing.TB) *bus.Bus {
+	t.Helper()
+	server, err := bus.StartEmbedded(bus.EmbeddedConfig{DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Shutdown)
+	b, err := server.Connect(t.Context(), "test", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Created is the same, with a book of so many partitions.
+func Created(t testing.TB, partitions int) *bus.Bus {
+	t.Helper()
+	b := Empty(t)
+	if err := b.Create(t.Context(), bus.Layout{Partitions: partitions, Replicas: 1}); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
