@@ -53,19 +53,26 @@ func (c *auditExport) write(ctx context.Context, d *desk, key proof.PublicKey, p
 	bar := newBar(false, "export")
 	defer bar.clear()
 	cfg := proof.ScanConfig{Partitions: parts, From: c.From, Through: c.Through, Progress: bar.show}
+	signed := false
 	err = c.outfile.fill(c.File, func(to io.Writer) error {
 		w, err := proof.NewWriter(to, key, parts)
 		if err != nil {
 			return err
 		}
 		err = proof.Scan(ctx, &proof.Live{Bus: d.bus}, cfg, w.Begin, func(r proof.Record) error {
-			if r.Kind == proof.PageRecord {
+			switch r.Kind {
+			case proof.PageRecord:
 				pages++
+			case proof.CheckpointRecord:
+				signed = true
 			}
 			return w.Add(r)
 		})
 		if err != nil {
 			return err
+		}
+		if !signed {
+			return refuse("not_signed", "no checkpoint covers any of these pages yet: the file would prove nothing")
 		}
 		return w.Close()
 	})

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"rollbook/bus"
@@ -51,7 +52,7 @@ signed. A finding names the first bad position of its partition. What was rolled
 somebody notices who kept a checkpoint: rollbook audit checkpoints --save, and then --known. docs/audit.md says what is proved
 and what is not.
 
-The exit code is 1 when something was found.`
+The exit code is 1 when something was found, and when there is nothing to verify: no checkpoint of any partition.`
 }
 
 // verdict is what verify prints.
@@ -87,6 +88,9 @@ func (c *auditVerify) Run(ctx context.Context, app *cli) error {
 			return err
 		}
 	}
+	if none, ok := proof.Unproved(said.Partitions); ok && len(said.Findings) == 0 {
+		said.Findings = []proof.Finding{none}
+	}
 	said.Seconds, said.Good = time.Since(start).Seconds(), len(said.Findings) == 0
 	if c.JSON {
 		err = printJSON(os.Stdout, said)
@@ -94,9 +98,17 @@ func (c *auditVerify) Run(ctx context.Context, app *cli) error {
 		err = said.print(os.Stdout)
 	}
 	if err == nil && !said.Good {
-		err = fmt.Errorf("it is not what was signed: %s", said.Findings[0])
+		err = said.bad()
 	}
 	return err
+}
+
+// bad is what was found first, as the command's error.
+func (v verdict) bad() error {
+	if v.Findings[0].Fault == proof.NothingProved {
+		return fmt.Errorf("it is not verified: %s", v.Findings[0])
+	}
+	return fmt.Errorf("it is not what was signed: %s", v.Findings[0])
 }
 
 // kept reads the checkpoints of --known.
@@ -169,8 +181,14 @@ func noNotary(err error) error {
 
 func (v verdict) print(to io.Writer) error {
 	list := table{header: []string{"PARTITION", "VERIFIED THROUGH PAGE", "EVENTS", "LAST CHECKPOINT", "PAGES AFTER IT"}, none: "nothing has been signed"}
+	var unproved []string
 	for _, p := range v.Partitions {
-		list.row(p.Partition.String(), strconv.FormatUint(p.Page, 10), strconv.FormatUint(p.Events, 10), strconv.FormatUint(p.Checkpoint, 10), strconv.FormatUint(p.Uncovered, 10))
+		through, last := strconv.FormatUint(p.Page, 10), strconv.FormatUint(p.Checkpoint, 10)
+		if p.Checkpoints == 0 {
+			through, last = "none", "none"
+			unproved = append(unproved, p.Partition.String())
+		}
+		list.row(p.Partition.String(), through, strconv.FormatUint(p.Events, 10), last, strconv.FormatUint(p.Uncovered, 10))
 	}
 	if err := list.print(to); err != nil {
 		return err
@@ -183,7 +201,10 @@ func (v verdict) print(to io.Writer) error {
 	if !v.Good {
 		return nil
 	}
-	_, err := fmt.Fprintln(to, "every page that is covered is as it was signed")
+	if _, err := fmt.Fprintln(to, "every page that is covered is as it was signed"); err != nil || unproved == nil {
+		return err
+	}
+	_, err := fmt.Fprintf(to, "nothing is proved of partition %s, which has no checkpoint here\n", strings.Join(unproved, ", "))
 	return err
 }
 

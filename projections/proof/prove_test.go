@@ -70,6 +70,14 @@ func TestProofs(t *testing.T) {
 		must(t, os.WriteFile(files[len(files)-1], file.Bytes(), 0o600))
 	}
 	file.Reset()
+	must(t, proof.WriteBundle(&file, h.key.Public(), append(slices.Clone(list), list[3])))
+	files = append(files, filepath.Join(dir, "double"))
+	must(t, os.WriteFile(files[len(files)-1], file.Bytes(), 0o600))
+	double := bus.Position{Partition: 1, Page: list[3].Page, Index: uint32(list[3].Index)}.String()
+	if _, err := proof.ReadBundle(&file); !errors.Is(err, proof.ErrNotProven) || !strings.Contains(err.Error(), double) {
+		t.Errorf("one proof twice: %v", err)
+	}
+	file.Reset()
 	must(t, proof.WriteBundle(&file, h.key.Public(), nil))
 	files = append(files, filepath.Join(dir, "none"))
 	must(t, os.WriteFile(files[len(files)-1], file.Bytes(), 0o600))
@@ -85,6 +93,9 @@ func TestProofs(t *testing.T) {
 		must(t, json.Unmarshal([]byte(line), &said))
 		if said.Good != (i == 0) {
 			t.Errorf("the second verifier says of file %d: %s", i, line)
+		}
+		if filepath.Base(files[i]) == "double" && !strings.Contains(line, double) {
+			t.Errorf("the second verifier does not name %s: %s", double, line)
 		}
 	}
 }
