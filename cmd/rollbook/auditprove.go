@@ -40,7 +40,7 @@ func (c *auditProve) Run(ctx context.Context, app *cli) error {
 	if err := c.outfile.mayWrite(c.File); err != nil {
 		return err
 	}
-	key, err := c.key(c.place)
+	key, err := c.keyOf(c.place)
 	if err != nil {
 		return err
 	}

@@ -20,20 +20,32 @@ type vkeySetting struct {
 	Vkey string `help:"The notary's public key, or the file that has it. Empty: notary.vkey of the data directory. Have it from elsewhere than the book." placeholder:"VKEY" default:""`
 }
 
+// keyOf finds the public key for a command at a book. What is wrong with the place is said first: a mistyped directory has
+// no key either.
+func (v vkeySetting) keyOf(p place) (proof.PublicKey, error) {
+	if err := p.expectBook(); err != nil {
+		return proof.PublicKey{}, err
+	}
+	return v.key(p)
+}
+
+// key finds the public key where no book is needed.
 func (v vkeySetting) key(p place) (proof.PublicKey, error) {
 	if v.Vkey != "" {
 		return publicKey(v.Vkey)
+	}
+	if p.Bus != "" {
+		return proof.PublicKey{}, refuse("usage", "--vkey is missing: name the notary's public key, as its log and notary.vkey have it")
 	}
 	dir, err := p.dir()
 	if err != nil {
 		return proof.PublicKey{}, err
 	}
-	if p.Bus == "" {
-		if _, err := os.Stat(filepath.Join(dir, fileNotaryVKey)); err == nil {
-			return publicKey(filepath.Join(dir, fileNotaryVKey))
-		}
+	file := filepath.Join(dir, fileNotaryVKey)
+	if _, err := os.Stat(file); err != nil {
+		return proof.PublicKey{}, refuse("usage", "--vkey is missing, and there is no %s: name the notary's public key, as its log has it", file)
 	}
-	return proof.PublicKey{}, refuse("usage", "--vkey is missing: name the notary's public key, as its log and notary.vkey have it")
+	return publicKey(file)
 }
 
 type auditVerify struct {
@@ -65,7 +77,11 @@ type verdict struct {
 
 // Run verifies.
 func (c *auditVerify) Run(ctx context.Context, app *cli) error {
-	key, err := c.key(c.place)
+	find := c.keyOf
+	if c.File != "" && c.Data == "" {
+		find = c.key // offline, nothing but the file and the key is needed
+	}
+	key, err := find(c.place)
 	if err != nil {
 		return err
 	}

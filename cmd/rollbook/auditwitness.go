@@ -35,7 +35,7 @@ type checkpointLine struct {
 
 // Run lists the checkpoints, or keeps the newest.
 func (c *auditCheckpoints) Run(ctx context.Context, app *cli) error {
-	key, err := c.key(c.place)
+	key, err := c.keyOf(c.place)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ const fileSeen = "seen.json"
 
 // Run looks at the checkpoints once.
 func (c *auditWitness) Run(ctx context.Context, app *cli) error {
-	key, err := c.key(c.place)
+	key, err := c.keyOf(c.place)
 	if err != nil {
 		return err
 	}
