@@ -264,3 +264,55 @@ func TestWitness(t *testing.T) {
 	}
 	must(t, look(nil, 0))
 }
+
+// TestKept: what is signed goes through every checkpoint that was kept, or is refused: one of more, one of another history,
+// in its end and within, one of a partition of which nothing is signed.
+func TestKept(t *testing.T) {
+	h := newHouse(t, 2)
+	n, stop := h.notary(h.config())
+	var kept []proof.Checkpoint
+	for range 3 {
+		h.page(0, 2)
+		h.signed(n)
+		kept = append(kept, n.Signed(0))
+	}
+	stop()
+	look := func(c proof.Checkpoint) error {
+		w, err := proof.NewWitness(h.key.Public(), nil)
+		must(t, err)
+		must(t, w.Expect(c)) // nothing has been seen yet that it could part from
+		end := uint64(0)
+		if err := h.bus.ReadCheckpoints(context.Background(), 0, func(r bus.NotaryRecord) error { end = r.Seq; return w.Add(r) }); err != nil {
+			return err
+		}
+		_, err = w.Seen(end)
+		return err
+	}
+	for i, c := range kept {
+		if err := look(c); err != nil {
+			t.Errorf("checkpoint %d: %v", i+1, err)
+		}
+		other := c
+		other.Root[0] ^= 1
+		if err := look(other); !errors.Is(err, proof.ErrInconsistent) {
+			t.Errorf("another checkpoint %d: %v", i+1, err)
+		}
+	}
+	within, beyond, elsewhere := kept[1], kept[2], kept[0]
+	within.Size--
+	beyond.Size++
+	elsewhere.Partition = 1
+	for _, c := range []proof.Checkpoint{within, beyond, elsewhere} {
+		if err := look(c); !errors.Is(err, proof.ErrInconsistent) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	w, err := proof.NewWitness(h.key.Public(), nil)
+	must(t, err)
+	must(t, h.bus.ReadCheckpoints(context.Background(), 0, w.Add))
+	must(t, w.Expect(kept[2]))
+	kept[2].Root[0] ^= 1
+	if err := w.Expect(kept[2]); !errors.Is(err, proof.ErrInconsistent) {
+		t.Errorf("another one than what was seen last: %v", err)
+	}
+}
