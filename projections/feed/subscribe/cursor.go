@@ -155,6 +155,9 @@ func Behind(p Position) Start { return Start{behind: &p} }
 // At goes on where an earlier subscription was.
 func At(c Cursor) Start { return Start{at: &c} }
 
+// Moment is the time of [Since], and zero for every other start.
+func (s Start) Moment() time.Time { return s.since }
+
 // Same reports whether two subscriptions would begin alike.
 func (s Start) Same(as Start) bool {
 	same := func(a, b *Position) bool { return a == b || a != nil && b != nil && *a == *b }
