@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"io"
 
 	"rollbook/bus"
 	"rollbook/projections/proof"
@@ -14,6 +12,7 @@ import (
 type auditExport struct {
 	place       `embed:""`
 	vkeySetting `embed:""`
+	outfile     `embed:""`
 	File        string `arg:"" help:"The file to write." type:"path"`
 	Partition   int    `help:"Only this partition. -1: all." default:"-1" placeholder:"N"`
 	From        uint64 `help:"The first page that is wanted; the export begins after the last checkpoint before it. 0: the first." default:"0" placeholder:"PAGE"`
@@ -25,7 +24,10 @@ func (c *auditExport) Run(ctx context.Context, app *cli) error {
 	if c.Through > 0 && c.From > c.Through {
 		return refuse("usage", "--from %d is after --through %d", c.From, c.Through)
 	}
-	key, err := c.key(c.place)
+	if err := c.outfile.mayWrite(c.File); err != nil {
+		return err
+	}
+	key, err := c.keyOf(c.place)
 	if err != nil {
 		return err
 	}
@@ -48,39 +50,31 @@ func (c *auditExport) Run(ctx context.Context, app *cli) error {
 
 // write leaves the whole file or none.
 func (c *auditExport) write(ctx context.Context, d *desk, key proof.PublicKey, parts []bus.Partition) (pages int, err error) {
-	if err := replaceable(c.File); err != nil {
-		return 0, err
-	}
-	f, err := os.CreateTemp(filepath.Dir(c.File), "."+filepath.Base(c.File)+"-*")
-	if err != nil {
-		return 0, fmt.Errorf("write the export: %w", err)
-	}
-	defer func() {
-		if err = errors.Join(err, f.Close()); err == nil {
-			err = os.Rename(f.Name(), c.File)
-		}
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	w, err := proof.NewWriter(f, key, parts)
-	if err != nil {
-		return 0, err
-	}
 	bar := newBar(false, "export")
 	defer bar.clear()
 	cfg := proof.ScanConfig{Partitions: parts, From: c.From, Through: c.Through, Progress: bar.show}
-	err = proof.Scan(ctx, &proof.Live{Bus: d.bus}, cfg, w.Begin, func(r proof.Record) error {
-		if r.Kind == proof.PageRecord {
-			pages++
+	signed := false
+	err = c.outfile.fill(c.File, func(to io.Writer) error {
+		w, err := proof.NewWriter(to, key, parts)
+		if err != nil {
+			return err
 		}
-		return w.Add(r)
+		err = proof.Scan(ctx, &proof.Live{Bus: d.bus}, cfg, w.Begin, func(r proof.Record) error {
+			switch r.Kind {
+			case proof.PageRecord:
+				pages++
+			case proof.CheckpointRecord:
+				signed = true
+			}
+			return w.Add(r)
+		})
+		if err != nil {
+			return err
+		}
+		if !signed {
+			return refuse("not_signed", "no checkpoint covers any of these pages yet: the file would prove nothing")
+		}
+		return w.Close()
 	})
-	if err == nil {
-		err = w.Close()
-	}
-	if err == nil {
-		err = f.Sync()
-	}
 	return pages, err
 }
