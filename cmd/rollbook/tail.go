@@ -137,7 +137,7 @@ func printEventJSON(to io.Writer, e subscribe.Event) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(to, `{"position":%q,"sequence":%d,"type":%q,%s`+"\n", e.Position, e.Sequence, e.Type, bytes.TrimPrefix(fields, []byte("{")))
+	_, err = fmt.Fprintf(to, `{"position":%q,"sequence":%d,"type":%q,%s`+"\n", e.Position, e.Sequence, e.Type, bytes.TrimPrefix(escaped(fields), []byte("{")))
 	return err
 }
 

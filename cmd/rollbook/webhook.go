@@ -168,7 +168,7 @@ func (c *webhookReplay) Run(ctx context.Context, app *cli) error {
 		if err := webhooks.Replay(ctx, kv, c.Endpoint, at.Partition, at.Page); err != nil {
 			return unknownWebhook(err)
 		}
-		_, err = fmt.Printf("%s goes on with page %d of partition %s\n", c.Endpoint, max(at.Page, 1), at.Partition)
+		_, err = fmt.Printf("%s goes on with page %d of partition %s\n", printable(c.Endpoint), max(at.Page, 1), at.Partition)
 		return err
 	})
 }
