@@ -149,7 +149,7 @@ func (c *auditReplay) writer(ctx context.Context, a *archive, out io.Writer) fun
 	}
 	t := replayTable{out: out, wide: 1 << 16, times: "2006-01-02 15:04:05.000"}
 	if fd := int(os.Stdout.Fd()); term.IsTerminal(fd) {
-		t.colours = os.Getenv("NO_COLOR") == ""
+		t.colours = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 		if width, _, err := term.GetSize(fd); err == nil && width > 0 {
 			t.wide, t.screen = width, true
 		}
