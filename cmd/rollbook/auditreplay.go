@@ -63,11 +63,13 @@ func (c *auditReplay) Run(ctx context.Context, app *cli) error {
 		if err == nil {
 			err = out.Flush()
 		}
-		if err == nil && n == 0 {
-			b.erase()
+		if err != nil {
+			return err
+		}
+		if b.erase(); n == 0 {
 			return a.empty(ctx, who, q.Session, "no events: the book has none of what was asked for")
 		}
-		return err
+		return a.notYet(ctx, who, q.To)
 	})
 }
 
@@ -267,7 +269,10 @@ func (c *auditReplay) report(ctx context.Context, a *archive, q history.Query, w
 		_ = os.Remove(f.Name())
 		return fmt.Errorf("write the report: %w", err)
 	}
-	return nothing("%d events of %d sessions in %s", r.Events(), r.Sessions(), c.HTML)
+	if err := nothing("%d events of %d sessions in %s", r.Events(), r.Sessions(), c.HTML); err != nil || r.Events() == 0 {
+		return err
+	}
+	return a.notYet(ctx, who, q.To)
 }
 
 // title says what was asked for.

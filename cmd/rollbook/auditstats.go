@@ -53,13 +53,20 @@ func (c *auditStats) Run(ctx context.Context, app *cli) error {
 			what.By = history.ByDay
 		}
 		b.erase()
+		if len(counts.Stretches) == 0 {
+			err = a.empty(ctx, subject{}, session.SessionID{}, "no events: the book has none in this time")
+		} else {
+			err = a.notYet(ctx, subject{}, what.To)
+		}
 		switch {
+		case err != nil:
+			return err
 		case c.JSON:
 			return printCountsJSON(os.Stdout, counts)
 		case c.CSV:
 			return printCountsCSV(os.Stdout, counts)
 		case len(counts.Stretches) == 0:
-			return a.empty(ctx, subject{}, session.SessionID{}, "no events: the book has none in this time")
+			return nil
 		}
 		wide := 100
 		if width, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && width > 0 {
