@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +21,7 @@ type auditReplay struct {
 	auditScope `embed:""`
 	stretch    `embed:""`
 	forms      `embed:""`
+	outfile    `embed:""`
 	User       string   `help:"Only this user's, by login name or user id. This does not read the whole book." placeholder:"NAME"`
 	Session    string   `help:"Only this session's, by its id. With --user it is found without reading the whole book." placeholder:"ID"`
 	Venue      string   `help:"Only this venue's." placeholder:"VENUE"`
@@ -96,6 +96,11 @@ func (c *auditReplay) query(now time.Time) (q history.Query, err error) {
 	}
 	if c.HTML != "" && (c.JSON || c.CSV) {
 		return q, refuse("usage", "--html, --json and --csv exclude each other")
+	}
+	if c.HTML != "" {
+		if err := c.outfile.mayWrite(c.HTML); err != nil {
+			return q, err
+		}
 	}
 	return q, c.check()
 }
@@ -238,11 +243,8 @@ func colourOf(e session.Event) string {
 	return ""
 }
 
-// report writes the HTML page: beside the file first, so that what is there stays whole until the new one is.
+// report writes the HTML page: names, addresses and habits, for its owner alone to read.
 func (c *auditReplay) report(ctx context.Context, a *archive, q history.Query, who subject) error {
-	if err := replaceable(c.HTML); err != nil {
-		return err
-	}
 	r := history.NewReport(c.title(), time.Now())
 	err := a.reader.Walk(ctx, q, func(e history.Entry) error {
 		r.Add(e, a.shownUser(ctx, e.User()), a.detail(e))
@@ -254,20 +256,8 @@ func (c *auditReplay) report(ctx context.Context, a *archive, q history.Query, w
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(c.HTML), "."+filepath.Base(c.HTML)+"-*") // mode 0600: names, addresses and habits
-	if err != nil {
-		return refuse("output", "write the report: %w", err)
-	}
-	err = r.Write(f)
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), c.HTML)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-		return fmt.Errorf("write the report: %w", err)
+	if err := c.outfile.fill(c.HTML, r.Write); err != nil {
+		return err
 	}
 	if err := nothing("%d events of %d sessions in %s", r.Events(), r.Sessions(), c.HTML); err != nil || r.Events() == 0 {
 		return err
