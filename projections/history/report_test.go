@@ -166,8 +166,8 @@ func TestReportIsBounded(t *testing.T) {
 		}
 		var page bytes.Buffer
 		must(t, r.Write(&page))
-		got := look(t, page.Bytes())
-		if !strings.Contains(got.text, "5 events more are not in the list") || !strings.Contains(got.text, c.said) || !strings.Contains(got.text, "The picture ends at") {
+		text := page.String() // to read so many rows as XML takes seconds
+		if !strings.Contains(text, "5 events more are not in the list") || !strings.Contains(text, c.said) || !strings.Contains(text, "The picture ends at") {
 			t.Errorf("%s: the page does not say what it leaves out", c.name)
 		}
 		if page.Len() > 8<<20 {
