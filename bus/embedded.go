@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -34,6 +35,9 @@ const maxPayload = 1 << 20
 // startPatience is how long a server may take to recover its streams: about
 // 1 s a gigabyte of pages.
 const startPatience = 2 * time.Minute
+
+// slowStart is when a start that still goes on says so.
+const slowStart = 5 * time.Second
 
 // EmbeddedConfig says where the server of this process keeps its streams and
 // where it listens. Every append is on disk before it is acknowledged; there is
@@ -207,13 +211,20 @@ func (e *Embedded) start(listen string, secure *tls.Config) error {
 		opts.TLS, opts.TLSConfig, opts.TLSTimeout = true, secure, tlsPatience
 		opts.TLSVerify = secure.ClientAuth == tls.RequireAndVerifyClientCert
 	}
+	if err := e.distrust(StreamSnapshots); err != nil {
+		return err
+	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return err
 	}
 	srv.SetLoggerV2(newServerLog(e.log), false, false, false)
 	e.srv = srv
+	slow := time.AfterFunc(slowStart, func() {
+		e.log.Info("the bus is still reading what is stored", "dir", e.dir, "so_far", slowStart)
+	})
 	srv.Start()
+	slow.Stop()
 	if !srv.ReadyForConnections(startPatience) {
 		return fmt.Errorf("the server was not ready within %s", startPatience)
 	}
@@ -221,6 +232,24 @@ func (e *Embedded) start(listen string, secure *tls.Config) error {
 		return nil
 	}
 	return writeFileWhole(filepath.Join(e.dir, fileURL), []byte(srv.ClientURL()+"\n"))
+}
+
+// distrust has the server read the stored messages of a stream with their checksums, and drop from a damaged one on what
+// its file holds. After an orderly stop the server believes an index instead, and one flipped bit in the sequence number of
+// a message has it, at the first read, count up to that number: for ever, before it serves. This is for what can be lost:
+// a book is never cut short to make a start easier.
+func (e *Embedded) distrust(stream string) error {
+	store := filepath.Join(e.dir, fileStore)
+	indexes, err := fs.Glob(os.DirFS(store), "jetstream/*/streams/"+stream+"/msgs/index.db")
+	if err != nil {
+		return err
+	}
+	for _, index := range indexes {
+		if err := os.Remove(filepath.Join(store, index)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("have %s read anew: %w", stream, err)
+		}
+	}
+	return nil
 }
 
 // stop undoes start, however far it came.

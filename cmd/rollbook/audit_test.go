@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -101,14 +102,6 @@ func TestDrawing(t *testing.T) {
 	}
 }
 
-// TestHarmlessCells: no cell of a client's is a formula.
-func TestHarmlessCells(t *testing.T) {
-	got := strings.Join(harmless("=1+1", "+1", "-1", "@x", "\tx", "plain", "", "1=1"), "|")
-	if got != "'=1+1|'+1|'-1|'@x|'\tx|plain||1=1" {
-		t.Error(got)
-	}
-}
-
 // TestNothingButFilesIsReplaced: a pipe or a directory stays what it is, and a report is nobody's to read before it is whole.
 func TestNothingButFilesIsReplaced(t *testing.T) {
 	dir := t.TempDir()
@@ -124,6 +117,60 @@ func TestNothingButFilesIsReplaced(t *testing.T) {
 	var no *refused
 	if err := writeWhole(pipe, nil); !errors.As(err, &no) {
 		t.Errorf("a pipe is replaced: %v", err)
+	}
+}
+
+// TestNoFileIsReplacedUnasked: what is there stays as it is without --force, also when it comes while the new one is being
+// written; an error on the way leaves it in any case, and nothing beside it.
+func TestNoFileIsReplacedUnasked(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	fill := func(text string, before func() error) func(io.Writer) error {
+		return func(to io.Writer) error {
+			_, err := io.WriteString(to, text)
+			return errors.Join(err, before())
+		}
+	}
+	nothingElse := func() error { return nil }
+	has := func(want string) {
+		t.Helper()
+		if text, err := os.ReadFile(path); err != nil || string(text) != want {
+			t.Errorf("it has %q, %v; want %q", text, err, want)
+		}
+		if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
+			t.Errorf("beside it: %v, %v", list, err)
+		}
+	}
+	taken := func(err error) {
+		t.Helper()
+		var no *refused
+		if !errors.As(err, &no) || no.code != "exists" || !strings.Contains(err.Error(), "--force") {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := (outfile{}).fill(path, fill("first", nothingElse)); err != nil {
+		t.Fatal(err)
+	}
+	has("first")
+	taken(outfile{}.mayWrite(path))
+	taken(outfile{}.fill(path, fill("second", nothingElse)))
+	has("first")
+	if err := (outfile{Force: true}).fill(path, fill("third", func() error { return io.ErrUnexpectedEOF })); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("%v", err)
+	}
+	has("first")
+	if err := (outfile{Force: true}).fill(path, fill("fourth", nothingElse)); err != nil {
+		t.Fatal(err)
+	}
+	has("fourth")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	taken(outfile{}.fill(path, fill("sixth", func() error { return os.WriteFile(path, []byte("fifth"), 0o600) })))
+	has("fifth")
+	var no *refused
+	if err := (outfile{}).mayWrite(filepath.Join(dir, "none", "file")); !errors.As(err, &no) || no.code != "output" {
+		t.Errorf("into no directory: %v", err)
 	}
 }
 

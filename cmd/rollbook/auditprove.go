@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,6 +17,7 @@ import (
 type auditProve struct {
 	place       `embed:""`
 	vkeySetting `embed:""`
+	outfile     `embed:""`
 	File        string `arg:"" help:"The file to write the proofs to." type:"path"`
 	Session     string `help:"Prove the events of this session." placeholder:"ID" xor:"what"`
 	Position    string `help:"Prove the event at this position, PARTITION/PAGE.INDEX." placeholder:"POSITION" xor:"what"`
@@ -35,7 +37,10 @@ func (c *auditProve) Run(ctx context.Context, app *cli) error {
 	if err != nil {
 		return err
 	}
-	key, err := c.key(c.place)
+	if err := c.outfile.mayWrite(c.File); err != nil {
+		return err
+	}
+	key, err := c.keyOf(c.place)
 	if err != nil {
 		return err
 	}
@@ -93,29 +98,53 @@ func ofSession(data []byte, id session.SessionID) bool {
 	return err == nil && session.Describe(event).Get("session") == id
 }
 
+// write leaves the bundle last: where it is, all that belongs to it is there.
 func (c *auditProve) write(key proof.PublicKey, list []proof.Proven) error {
-	var text bytes.Buffer
-	if err := proof.WriteBundle(&text, key, list); err != nil {
+	files, err := c.files(list)
+	if err != nil {
 		return err
 	}
-	if err := writeWhole(c.File, text.Bytes()); err != nil {
-		return fmt.Errorf("write the proofs: %w", err)
-	}
-	if c.Proofs != "" {
-		if err := os.MkdirAll(c.Proofs, 0o700); err != nil {
-			return fmt.Errorf("write the proofs: %w", err)
-		}
-		for _, e := range list {
-			name := filepath.Join(c.Proofs, fmt.Sprintf("p%s-%d.%d", e.Partition, e.Page, e.Index))
-			for suffix, data := range map[string][]byte{".tlog-proof": []byte(e.Proof), ".leaf": proof.EventPreimage(e.Partition, e.Page, e.Index, e.Event)} {
-				if err := writeWhole(name+suffix, data); err != nil {
-					return fmt.Errorf("write the proofs: %w", err)
-				}
-			}
+	for _, f := range files {
+		err := c.outfile.fill(f.path, func(to io.Writer) error {
+			_, err := to.Write(f.data)
+			return err
+		})
+		if err != nil {
+			return err
 		}
 	}
-	_, err := fmt.Printf("proved %d events in %s\n", len(list), c.File)
+	if err := c.outfile.fill(c.File, func(to io.Writer) error { return proof.WriteBundle(to, key, list) }); err != nil {
+		return err
+	}
+	_, err = fmt.Printf("proved %d events in %s\n", len(list), c.File)
 	return err
+}
+
+// proofFile is a file of --proofs.
+type proofFile struct {
+	path string
+	data []byte
+}
+
+// files are those of --proofs, none of which is there already.
+func (c *auditProve) files(list []proof.Proven) (files []proofFile, err error) {
+	if c.Proofs == "" {
+		return nil, nil
+	}
+	if err := os.MkdirAll(c.Proofs, 0o700); err != nil {
+		return nil, fmt.Errorf("write the proofs: %w", err)
+	}
+	for _, e := range list {
+		name := filepath.Join(c.Proofs, fmt.Sprintf("p%s-%d.%d", e.Partition, e.Page, e.Index))
+		files = append(files, proofFile{name + ".tlog-proof", []byte(e.Proof)},
+			proofFile{name + ".leaf", proof.EventPreimage(e.Partition, e.Page, e.Index, e.Event)})
+	}
+	for _, f := range files {
+		if err := c.outfile.mayWrite(f.path); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
 }
 
 type auditVerifyProof struct {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"rollbook/bus"
@@ -19,20 +20,32 @@ type vkeySetting struct {
 	Vkey string `help:"The notary's public key, or the file that has it. Empty: notary.vkey of the data directory. Have it from elsewhere than the book." placeholder:"VKEY" default:""`
 }
 
+// keyOf finds the public key for a command at a book. What is wrong with the place is said first: a mistyped directory has
+// no key either.
+func (v vkeySetting) keyOf(p place) (proof.PublicKey, error) {
+	if err := p.expectBook(); err != nil {
+		return proof.PublicKey{}, err
+	}
+	return v.key(p)
+}
+
+// key finds the public key where no book is needed.
 func (v vkeySetting) key(p place) (proof.PublicKey, error) {
 	if v.Vkey != "" {
 		return publicKey(v.Vkey)
+	}
+	if p.Bus != "" {
+		return proof.PublicKey{}, refuse("usage", "--vkey is missing: name the notary's public key, as its log and notary.vkey have it")
 	}
 	dir, err := p.dir()
 	if err != nil {
 		return proof.PublicKey{}, err
 	}
-	if p.Bus == "" {
-		if _, err := os.Stat(filepath.Join(dir, fileNotaryVKey)); err == nil {
-			return publicKey(filepath.Join(dir, fileNotaryVKey))
-		}
+	file := filepath.Join(dir, fileNotaryVKey)
+	if _, err := os.Stat(file); err != nil {
+		return proof.PublicKey{}, refuse("usage", "--vkey is missing, and there is no %s: name the notary's public key, as its log has it", file)
 	}
-	return proof.PublicKey{}, refuse("usage", "--vkey is missing: name the notary's public key, as its log and notary.vkey have it")
+	return publicKey(file)
 }
 
 type auditVerify struct {
@@ -51,7 +64,7 @@ signed. A finding names the first bad position of its partition. What was rolled
 somebody notices who kept a checkpoint: rollbook audit checkpoints --save, and then --known. docs/audit.md says what is proved
 and what is not.
 
-The exit code is 1 when something was found.`
+The exit code is 1 when something was found, and when there is nothing to verify: no checkpoint of any partition.`
 }
 
 // verdict is what verify prints.
@@ -64,7 +77,11 @@ type verdict struct {
 
 // Run verifies.
 func (c *auditVerify) Run(ctx context.Context, app *cli) error {
-	key, err := c.key(c.place)
+	find := c.keyOf
+	if c.File != "" && c.Data == "" {
+		find = c.key // offline, nothing but the file and the key is needed
+	}
+	key, err := find(c.place)
 	if err != nil {
 		return err
 	}
@@ -77,7 +94,7 @@ func (c *auditVerify) Run(ctx context.Context, app *cli) error {
 	if c.File != "" {
 		said.Findings, said.Partitions, err = verifyFile(c.File, proof.NewVerifier(key, known...))
 	} else {
-		said.Findings, said.Partitions, err = c.verifyLive(ctx, app, proof.NewVerifier(key, known...))
+		said.Findings, said.Partitions, err = c.verifyLive(ctx, app, func() *proof.Verifier { return proof.NewVerifier(key, known...) })
 	}
 	if err != nil {
 		return err
@@ -87,6 +104,9 @@ func (c *auditVerify) Run(ctx context.Context, app *cli) error {
 			return err
 		}
 	}
+	if none, ok := proof.Unproved(said.Partitions); ok && len(said.Findings) == 0 {
+		said.Findings = []proof.Finding{none}
+	}
 	said.Seconds, said.Good = time.Since(start).Seconds(), len(said.Findings) == 0
 	if c.JSON {
 		err = printJSON(os.Stdout, said)
@@ -94,9 +114,17 @@ func (c *auditVerify) Run(ctx context.Context, app *cli) error {
 		err = said.print(os.Stdout)
 	}
 	if err == nil && !said.Good {
-		err = fmt.Errorf("it is not what was signed: %s", said.Findings[0])
+		err = said.bad()
 	}
 	return err
+}
+
+// bad is what was found first, as the command's error.
+func (v verdict) bad() error {
+	if v.Findings[0].Fault == proof.NothingProved {
+		return fmt.Errorf("it is not verified: %s", v.Findings[0])
+	}
+	return fmt.Errorf("it is not what was signed: %s", v.Findings[0])
 }
 
 // kept reads the checkpoints of --known.
@@ -149,12 +177,26 @@ func verifyFile(path string, v *proof.Verifier) ([]proof.Finding, []proof.Verifi
 	return proof.VerifyExport(f, v)
 }
 
-func (c *auditVerify) verifyLive(ctx context.Context, app *cli, v *proof.Verifier) (findings []proof.Finding, reached []proof.Verified, err error) {
+// firstCheckpoint is how long verify waits for a notary's first checkpoint, which it makes a second after the first page.
+const firstCheckpoint = 3 * time.Second
+
+// verifyLive verifies what is on the bus. A service that has just begun may not have signed anything yet: it is given a moment.
+func (c *auditVerify) verifyLive(ctx context.Context, app *cli, fresh func() *proof.Verifier) (findings []proof.Finding, reached []proof.Verified, err error) {
 	err = c.place.atBook(ctx, app, func(d *desk) error {
-		bar := newBar(false, "verify")
-		defer bar.clear()
-		findings, reached, err = proof.VerifyLive(ctx, &proof.Live{Bus: d.bus}, proof.ScanConfig{Partitions: d.partitions(), Progress: bar.show}, v)
-		return noNotary(err)
+		for end := time.Now().Add(firstCheckpoint); ; {
+			bar := newBar(false, "verify")
+			findings, reached, err = proof.VerifyLive(ctx, &proof.Live{Bus: d.bus}, proof.ScanConfig{Partitions: d.partitions(), Progress: bar.show}, fresh())
+			bar.clear()
+			_, unproved := proof.Unproved(reached)
+			if err != nil || len(findings) > 0 || !unproved || d.own != nil || time.Now().After(end) {
+				return noNotary(err)
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(firstCheckpoint / 20):
+			}
+		}
 	})
 	return findings, reached, err
 }
@@ -162,15 +204,22 @@ func (c *auditVerify) verifyLive(ctx context.Context, app *cli, v *proof.Verifie
 // noNotary says what it means that there are no checkpoints.
 func noNotary(err error) error {
 	if errors.Is(err, bus.ErrNotCreated) {
-		return refuse("no_notary", "there is no stream for checkpoints on this bus: it was made by an older program, and nothing has been signed")
+		return refuse("no_notary", "there is no stream for checkpoints on this bus: it was made by an older program, and nothing has been signed; "+
+			"the owner adds it with: rollbook init --upgrade")
 	}
 	return err
 }
 
 func (v verdict) print(to io.Writer) error {
 	list := table{header: []string{"PARTITION", "VERIFIED THROUGH PAGE", "EVENTS", "LAST CHECKPOINT", "PAGES AFTER IT"}, none: "nothing has been signed"}
+	var unproved []string
 	for _, p := range v.Partitions {
-		list.row(p.Partition.String(), strconv.FormatUint(p.Page, 10), strconv.FormatUint(p.Events, 10), strconv.FormatUint(p.Checkpoint, 10), strconv.FormatUint(p.Uncovered, 10))
+		through, last := strconv.FormatUint(p.Page, 10), strconv.FormatUint(p.Checkpoint, 10)
+		if p.Checkpoints == 0 {
+			through, last = "none", "none"
+			unproved = append(unproved, p.Partition.String())
+		}
+		list.row(p.Partition.String(), through, strconv.FormatUint(p.Events, 10), last, strconv.FormatUint(p.Uncovered, 10))
 	}
 	if err := list.print(to); err != nil {
 		return err
@@ -183,7 +232,10 @@ func (v verdict) print(to io.Writer) error {
 	if !v.Good {
 		return nil
 	}
-	_, err := fmt.Fprintln(to, "every page that is covered is as it was signed")
+	if _, err := fmt.Fprintln(to, "every page that is covered is as it was signed"); err != nil || unproved == nil {
+		return err
+	}
+	_, err := fmt.Fprintf(to, "nothing is proved of partition %s, which has no checkpoint here\n", strings.Join(unproved, ", "))
 	return err
 }
 

@@ -18,8 +18,15 @@ import (
 type auditCheckpoints struct {
 	place       `embed:""`
 	vkeySetting `embed:""`
-	Save        string `help:"Keep the newest checkpoint of each partition in this directory, p<N>.checkpoint, for verify --known. Empty: list them all." placeholder:"DIR" type:"path" default:""`
+	Save        string `help:"Keep the newest checkpoint of each partition in this directory, p<N>.checkpoint, for verify --known; it must go on from the one that is there. Empty: list them all." placeholder:"DIR" type:"path" default:""`
 	JSON        bool   `help:"Print one JSON object a line." name:"json"`
+}
+
+// Help is shown by checkpoints --help.
+func (auditCheckpoints) Help() string {
+	return `With --save DIR, run it now and then from elsewhere, always with the same directory. A checkpoint that is kept there is
+replaced by one that is proved to go on from it, and by no other: when what is signed now is older, or of another history,
+that is said, nothing is written, and the exit code is 1.`
 }
 
 // checkpointLine is a checkpoint in a list.
@@ -35,12 +42,14 @@ type checkpointLine struct {
 
 // Run lists the checkpoints, or keeps the newest.
 func (c *auditCheckpoints) Run(ctx context.Context, app *cli) error {
-	key, err := c.key(c.place)
+	key, err := c.keyOf(c.place)
 	if err != nil {
 		return err
 	}
+	if c.Save != "" {
+		return c.keep(ctx, app, key)
+	}
 	var lines []checkpointLine
-	newest := map[bus.Partition][]byte{}
 	err = c.atBook(ctx, app, func(d *desk) error {
 		return noNotary(d.bus.ReadCheckpoints(ctx, 0, func(r bus.NotaryRecord) error {
 			if r.Leaves {
@@ -50,16 +59,12 @@ func (c *auditCheckpoints) Run(ctx context.Context, app *cli) error {
 			if err != nil {
 				return fmt.Errorf("message %d: %w", r.Seq, err)
 			}
-			newest[r.Partition] = r.Data
 			lines = append(lines, checkpointLine{s.Partition, s.Number, s.Page, s.Size, s.Root.String(), r.Stored, key.Origin(s.Partition)})
 			return nil
 		}))
 	})
 	if err != nil {
 		return err
-	}
-	if c.Save != "" {
-		return saveCheckpoints(c.Save, newest)
 	}
 	if c.JSON {
 		return printJSONLines(os.Stdout, lines)
@@ -71,18 +76,93 @@ func (c *auditCheckpoints) Run(ctx context.Context, app *cli) error {
 	return list.print(os.Stdout)
 }
 
+// keep puts the newest checkpoint of each partition into the directory of --save. What is kept there already is what shows
+// a roll-back: it gives way to what goes on from it alone, and otherwise nothing at all is written.
+func (c *auditCheckpoints) keep(ctx context.Context, app *cli, key proof.PublicKey) error {
+	w, err := proof.NewWitness(key, nil)
+	if err == nil {
+		err = expectKept(w, c.Save, key)
+	}
+	if err != nil {
+		return err
+	}
+	seen, err := witnessAll(ctx, app, c.place, w)
+	if errors.Is(err, proof.ErrInconsistent) {
+		return fmt.Errorf("nothing in %s was replaced: %w", c.Save, err)
+	}
+	if err != nil {
+		return err
+	}
+	notes := map[bus.Partition][]byte{}
+	for _, s := range seen {
+		notes[s.Partition] = []byte(s.Note)
+	}
+	if len(notes) == 0 {
+		return nothing("nothing has been signed")
+	}
+	return saveCheckpoints(c.Save, notes)
+}
+
+// witnessAll has a witness look at all that was signed.
+func witnessAll(ctx context.Context, app *cli, from place, w *proof.Witness) (seen []proof.Seen, err error) {
+	end := uint64(0)
+	err = from.atBook(ctx, app, func(d *desk) error {
+		return noNotary(d.bus.ReadCheckpoints(ctx, 0, func(r bus.NotaryRecord) error { end = r.Seq; return w.Add(r) }))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return w.Seen(end)
+}
+
+func keptPath(dir string, p bus.Partition) string {
+	return filepath.Join(dir, "p"+p.String()+".checkpoint")
+}
+
+// keptCheckpoint is a partition's checkpoint in a directory, if there is one.
+func keptCheckpoint(dir string, key proof.PublicKey, p bus.Partition) (c proof.Checkpoint, ok bool, err error) {
+	text, err := os.ReadFile(keptPath(dir, p))
+	if errors.Is(err, os.ErrNotExist) {
+		return c, false, nil
+	}
+	if err != nil {
+		return c, false, fmt.Errorf("read a checkpoint: %w", err)
+	}
+	if c, err = key.Open(p, text); err != nil {
+		return c, false, refuse("known", "%s is not replaced: %w", keptPath(dir, p), err)
+	}
+	return c, true, nil
+}
+
+// expectKept has a witness expect what is kept in a directory.
+func expectKept(w *proof.Witness, dir string, key proof.PublicKey) error {
+	for p := range bus.Partition(bus.MaxPartitions) {
+		c, ok, err := keptCheckpoint(dir, key, p)
+		if err == nil && ok {
+			err = w.Expect(c)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // saveCheckpoints keeps a signed checkpoint of each partition.
 func saveCheckpoints(dir string, notes map[bus.Partition][]byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("keep the checkpoints: %w", err)
 	}
 	for p := range bus.Partition(bus.MaxPartitions) {
-		if note, ok := notes[p]; ok {
-			path := filepath.Join(dir, "p"+p.String()+".checkpoint")
-			if err := writeWhole(path, note); err != nil {
-				return fmt.Errorf("keep the checkpoints: %w", err)
-			}
-			fmt.Println(path)
+		note, ok := notes[p]
+		if !ok {
+			continue
+		}
+		if err := writeWhole(keptPath(dir, p), note); err != nil {
+			return fmt.Errorf("keep the checkpoints: %w", err)
+		}
+		if _, err := fmt.Println(keptPath(dir, p)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -108,7 +188,7 @@ const fileSeen = "seen.json"
 
 // Run looks at the checkpoints once.
 func (c *auditWitness) Run(ctx context.Context, app *cli) error {
-	key, err := c.key(c.place)
+	key, err := c.keyOf(c.place)
 	if err != nil {
 		return err
 	}
@@ -121,17 +201,13 @@ func (c *auditWitness) Run(ctx context.Context, app *cli) error {
 		return err
 	}
 	w, err := proof.NewWitness(key, seen)
+	if err == nil {
+		err = expectKept(w, c.Dir, key) // also when seen.json is gone
+	}
 	if err != nil {
 		return err
 	}
-	end := uint64(0)
-	err = c.atBook(ctx, app, func(d *desk) error {
-		return noNotary(d.bus.ReadCheckpoints(ctx, 0, func(r bus.NotaryRecord) error { end = r.Seq; return w.Add(r) }))
-	})
-	if err != nil {
-		return err
-	}
-	if seen, err = w.Seen(end); err != nil {
+	if seen, err = witnessAll(ctx, app, c.place, w); err != nil {
 		return err
 	}
 	notes := map[bus.Partition][]byte{}

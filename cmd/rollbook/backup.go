@@ -8,9 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"filippo.io/age"
@@ -20,7 +18,8 @@ import (
 
 type backupCommand struct {
 	place     `embed:""`
-	File      string   `arg:"" help:"The file to write. One that is there is not touched." type:"path"`
+	outfile   `embed:""`
+	File      string   `arg:"" help:"The file to write." type:"path"`
 	Recipient []string `help:"Encrypt to this age recipient (age1...); may be repeated." placeholder:"AGE"`
 	Quiet     bool     `help:"Show no progress." short:"q"`
 	JSON      bool     `help:"Print one JSON object." name:"json"`
@@ -83,8 +82,8 @@ func (c *backupCommand) Run(ctx context.Context, app *cli) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(c.File); err == nil {
-		return refuse("exists", "%s is there already, and no backup is written over another file", c.File)
+	if err := c.outfile.mayWrite(c.File); err != nil {
+		return err
 	}
 	d, err := c.open(ctx, app.operatorLog())
 	if err != nil {
@@ -93,47 +92,20 @@ func (c *backupCommand) Run(ctx context.Context, app *cli) error {
 	defer d.close()
 	bar := newBar(c.Quiet, "backup")
 	var s backup.Summary
-	err = writeNew(c.File, func(to io.Writer) error {
+	err = c.outfile.fill(c.File, func(to io.Writer) error {
 		sealed, err := sealTo(to, recipients)
 		if err != nil {
 			return err
 		}
 		s, err = backup.Write(ctx, backup.WriteConfig{Bus: d.bus, Layout: d.layout, Program: thisBuild().Version, Now: time.Now(), Progress: bar.show}, sealed)
 		return errors.Join(err, sealed.Close())
-	}, d.log)
+	})
 	bar.clear()
 	if err != nil {
 		return err
 	}
 	l := lineOf(c.File, s)
 	return l.print(os.Stdout, c.JSON, fmt.Sprintf("wrote %s: %d pages, and %d entries beside them", c.File, s.Pages(), s.Beside))
-}
-
-// writeNew puts what fill writes into a new file, mode 0600. A crash leaves a file whose name begins with a dot, or the
-// whole one; an error leaves nothing.
-func writeNew(path string, fill func(io.Writer) error, log *slog.Logger) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	err = fill(f)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Link(f.Name(), path) // and not a rename, which would take the place of a file that came meanwhile
-	}
-	if removed := os.Remove(f.Name()); removed != nil {
-		log.Warn("a temporary file stays behind", "file", f.Name(), "err", removed)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
 }
 
 func recipientsOf(list []string) ([]age.Recipient, error) {

@@ -49,31 +49,3 @@ func makeKey(path string) error {
 	rand.Read(key[:])
 	return writeWhole(path, key[:])
 }
-
-// replaceable refuses a path where something else than a file is, such as a device, a pipe or a directory: a rename would
-// put a file in its place.
-func replaceable(path string) error {
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return refuse("output", "%s is no file that could be written anew", path)
-	}
-	return nil
-}
-
-// writeWhole puts data into path, mode 0600. A crash leaves the file as it was, or the new one.
-func writeWhole(path string, data []byte) error {
-	if err := replaceable(path); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
-}

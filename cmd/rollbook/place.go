@@ -114,6 +114,12 @@ func (p place) noBook(err error) error {
 		return refuse("not_created", "there is no book on %s: check --bus, or create one with: rollbook init --bus %[1]s", p.shown())
 	}
 	dir, _ := p.dir()
+	switch info, err := os.Stat(dir); {
+	case errors.Is(err, os.ErrNotExist):
+		return refuse("not_created", "there is no book in %s: no such directory: check --data, or create one with: rollbook serve --data %s", dir, dir)
+	case err == nil && !info.IsDir():
+		return refuse("not_created", "%s is no directory: check --data", dir)
+	}
 	return refuse("not_created", "there is no book in %s: check --data, or create one with: rollbook serve --data %s", dir, dir)
 }
 

@@ -25,14 +25,19 @@ type tailCommand struct {
 	Venue  string   `help:"Only events that name this venue." placeholder:"VENUE"`
 	Type   []string `help:"Only events of this type, such as SessionStarted; several with commas. docs/events.md lists them." placeholder:"TYPE"`
 	Since  string   `help:"Begin with what happened at a time (2026-11-22T14:32:05Z, \"2026-11-22 14:32:05\" or 14:32:05 here), so long ago (90s, 2h), or behind a position (0/17.3). Empty: with --follow now, else the oldest event that the feed has." placeholder:"WHEN"`
-	Follow bool     `help:"Wait for more." short:"f"`
+	Follow bool     `help:"Wait for more. In a data directory, for an instance too: nothing is opened that rollbook serve would need." short:"f"`
 	JSON   bool     `help:"Print one JSON object a line, with every field by name." name:"json"`
 }
 
 // Help is shown by "tail --help".
 func (tailCommand) Help() string {
 	return `Prints the feed: every event of the book, in order, each once. The service publishes it while it runs; what operator's
-commands did while it was stopped follows at its next start. Works with an operator's credential, and with a consumer's.`
+commands did while it was stopped, and what rollbook restore brought, follows at its next start. Works with an operator's
+credential, and with a consumer's.
+
+Without --follow it opens a data directory that nothing runs on, and says if the book has events that the feed has not.
+With --follow it waits there for rollbook serve, without the directory's lock, and goes on with the next instance when one
+stops: no event is missing then, and none comes twice.`
 }
 
 // Run prints events.
@@ -41,6 +46,44 @@ func (c *tailCommand) Run(ctx context.Context, app *cli) error {
 	if err != nil {
 		return err
 	}
+	printing := func(e subscribe.Event) error { return printEvent(os.Stdout, e) }
+	if c.JSON {
+		printing = func(e subscribe.Event) error { return printEventJSON(os.Stdout, e) }
+	}
+	if c.Follow && c.Bus == "" {
+		err = c.followDir(ctx, app, filter, from, printing)
+	} else {
+		err = c.read(ctx, app, filter, from, printing)
+	}
+	switch {
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		return nil // it is how one ends it
+	case errors.Is(err, subscribe.ErrGap):
+		return refuse("gap", "%w", err)
+	case errors.Is(err, subscribe.ErrNoFeed):
+		return refuse("no_feed", "%w: have the owner add it with: %s", err, c.upgradeWith())
+	}
+	return err
+}
+
+// followDir prints what is published in a data directory, whatever runs there.
+func (c *tailCommand) followDir(ctx context.Context, app *cli, filter subscribe.Filter, from subscribe.Start, printing func(subscribe.Event) error) error {
+	if err := c.expectBook(); err != nil {
+		return err
+	}
+	dir, err := c.dir()
+	if err != nil {
+		return err
+	}
+	t := &dirTail{place: c.place, dir: dir, filter: filter, from: from, print: printing, log: app.operatorLog()}
+	if c.User != "" {
+		t.user = c.user
+	}
+	return t.run(ctx)
+}
+
+// read prints the feed of one bus: to its end, or for ever. Of a directory that nothing runs on it says what the feed lacks.
+func (c *tailCommand) read(ctx context.Context, app *cli, filter subscribe.Filter, from subscribe.Start, printing func(subscribe.Event) error) error {
 	d, err := c.reach(ctx, app)
 	if err != nil {
 		return err
@@ -52,24 +95,19 @@ func (c *tailCommand) Run(ctx context.Context, app *cli) error {
 		}
 	}
 	sub := subscribe.New(subscribe.Config{Conn: d.bus.Conn(), Filter: filter, From: from, Log: d.log})
-	printing := func(e subscribe.Event) error { return printEvent(os.Stdout, e) }
-	if c.JSON {
-		printing = func(e subscribe.Event) error { return printEventJSON(os.Stdout, e) }
-	}
 	if c.Follow {
-		err = sub.Run(ctx, printing)
-	} else {
-		err = sub.ReadAll(ctx, printing)
+		return sub.Run(ctx, printing)
 	}
-	switch {
-	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		return nil // it is how one ends it
-	case errors.Is(err, subscribe.ErrGap):
-		return refuse("gap", "%w", err)
-	case errors.Is(err, subscribe.ErrNoFeed):
-		return refuse("no_feed", "%w: it is made by rollbook serve, or by rollbook init", err)
+	if err := sub.ReadAll(ctx, printing); err != nil || d.own == nil {
+		return err
 	}
-	return err
+	lags, err := feedLags(ctx, d.bus, d.layout.Partitions)
+	if err != nil || len(lags) == 0 {
+		return err
+	}
+	d.log.Warn("the feed is behind the book: rollbook serve fills it, as far back as it keeps events; rollbook audit replay reads the book itself",
+		"published", some(lagTexts(lags)))
+	return nil
 }
 
 // parse reads what is wanted, but for the user.
@@ -137,7 +175,7 @@ func printEventJSON(to io.Writer, e subscribe.Event) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(to, `{"position":%q,"sequence":%d,"type":%q,%s`+"\n", e.Position, e.Sequence, e.Type, bytes.TrimPrefix(fields, []byte("{")))
+	_, err = fmt.Fprintf(to, `{"position":%q,"sequence":%d,"type":%q,%s`+"\n", e.Position, e.Sequence, e.Type, bytes.TrimPrefix(escaped(fields), []byte("{")))
 	return err
 }
 

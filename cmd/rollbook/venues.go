@@ -130,6 +130,9 @@ func (h *house) venueServers() []*web {
 		name := d.venue.String()
 		w := newWeb(name, h.certificate.wrap(d.at), h.proxies.Handler(h.traffic.count(name, d.route, h.tracing.requests(name, d.route, d.handler))), h.log)
 		w.drain, w.sockets = h.set.Drain, d.sockets
+		if h.embedded == nil { // there may be another pod to go to
+			w.farewell = h.set.Farewell
+		}
 		servers = append(servers, w)
 	}
 	return servers

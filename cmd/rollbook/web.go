@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,21 +18,25 @@ import (
 
 // web is one HTTP server on its listener.
 type web struct {
-	name    string
-	log     *slog.Logger
-	at      net.Listener
-	server  *http.Server
-	drain   time.Duration                   // how long requests in progress may take at the end
-	sockets func(ctx context.Context) error // closes what the server does not know of; may be nil
+	name     string
+	log      *slog.Logger
+	at       net.Listener
+	server   *http.Server
+	farewell time.Duration                   // how long clients are sent away before nothing is accepted any more
+	drain    time.Duration                   // how long requests in progress may take at the end
+	sockets  func(ctx context.Context) error // closes what the server does not know of; may be nil
+
+	leaving atomic.Bool
 
 	mu     sync.Mutex
 	silent map[net.Conn]struct{} // guarded by mu: connections that have not asked anything yet
+	kept   map[net.Conn]struct{} // guarded by mu: connections that have, and may again; no sockets
 }
 
 func newWeb(name string, at net.Listener, handler http.Handler, log *slog.Logger) *web {
-	w := &web{name: name, log: log.With("server", name), at: at, drain: time.Second, silent: map[net.Conn]struct{}{}}
+	w := &web{name: name, log: log.With("server", name), at: at, drain: time.Second, silent: map[net.Conn]struct{}{}, kept: map[net.Conn]struct{}{}}
 	w.server = &http.Server{
-		Handler: handler,
+		Handler: w.sendAway(handler),
 		// The bodies' bounds are the handlers' own: a socket's connection must outlive every timeout set here.
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -42,14 +47,42 @@ func newWeb(name string, at net.Listener, handler http.Handler, log *slog.Logger
 	return w
 }
 
-// note keeps the list of silent connections.
+// sendAway has clients close their connection with the next answer, once the server leaves. Without it a client that keeps
+// its connection would send the next request while the server closes it, and never know whether that was taken.
+func (w *web) sendAway(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if w.leaving.Load() && r.Header.Get("Upgrade") == "" {
+			rw.Header().Set("Connection", "close") // in HTTP/2 the server makes a GOAWAY of it
+		}
+		next.ServeHTTP(rw, r)
+	})
+}
+
+// note keeps the lists of connections.
 func (w *web) note(c net.Conn, state http.ConnState) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if state == http.StateNew {
+	delete(w.silent, c)
+	switch state {
+	case http.StateNew:
 		w.silent[c] = struct{}{}
-	} else {
-		delete(w.silent, c)
+	case http.StateActive, http.StateIdle:
+		w.kept[c] = struct{}{}
+	default: // closed, or a socket
+		delete(w.kept, c)
+	}
+}
+
+// part sends clients away until none keeps a connection, for as long as farewell.
+func (w *web) part() {
+	w.leaving.Store(true)
+	for end := time.Now().Add(w.farewell); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		w.mu.Lock()
+		open := len(w.kept) + len(w.silent)
+		w.mu.Unlock()
+		if open == 0 {
+			return
+		}
 	}
 }
 
@@ -62,7 +95,7 @@ func (w *web) hush() {
 	}
 }
 
-// Run serves until ctx ends. Then it stops accepting, waits for the requests in progress for as long as drain, and
+// Run serves until ctx ends. Then it sends its clients away, stops accepting, waits for the requests in progress for as long as drain, and
 // closes the sockets. Clients that are too slow for that are cut off; it is theirs to ask again, and no failure.
 func (w *web) Run(ctx context.Context) error {
 	ended := make(chan error, 1)
@@ -72,6 +105,7 @@ func (w *web) Run(ctx context.Context) error {
 		return fmt.Errorf("serve %s: %w", w.name, err)
 	case <-ctx.Done():
 	}
+	w.part()
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.drain)
 	defer cancel()
 	w.server.RegisterOnShutdown(w.hush) // called when nothing is accepted any more

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -83,6 +85,54 @@ func TestDrainEnds(t *testing.T) {
 	}
 	if <-ask == nil {
 		t.Error("the request was answered, though it was to be cut off")
+	}
+}
+
+// TestClientsAreSentAway: clients that keep their connections are told to close them while the server still answers, so that
+// none of them sends a request into a connection that is being closed.
+func TestClientsAreSentAway(t *testing.T) {
+	at, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWeb("test", at, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "done") }),
+		slog.New(slog.DiscardHandler))
+	w.farewell = time.Minute
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	var clients errgroup.Group
+	var asked sync.WaitGroup
+	for range 8 {
+		asked.Add(1)
+		clients.Go(func() error {
+			client := &http.Client{Transport: &http.Transport{}}
+			for n := 0; ; n++ {
+				answer, err := client.Post("http://"+at.Addr().String(), "text/plain", strings.NewReader("a request that is not repeated"))
+				if err != nil {
+					return fmt.Errorf("request %d: %w", n, err)
+				}
+				body, err := io.ReadAll(answer.Body)
+				answer.Body.Close()
+				if err != nil || string(body) != "done" {
+					return fmt.Errorf("request %d: %q, %w", n, body, err)
+				}
+				if n == 0 {
+					asked.Done()
+				}
+				if answer.Close { // it would go to another pod
+					return nil
+				}
+			}
+		})
+	}
+	asked.Wait()
+	cancel()
+	if err := clients.Wait(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -37,7 +37,7 @@ type webhookLine struct {
 	End       uint64    `json:"end"` // of the book
 	Parked    int       `json:"parked"`
 	Saved     time.Time `json:"saved"`
-	Delivers  bool      `json:"delivers"` // some process has its lease
+	Delivers  bool      `json:"delivers"` // some process has its lease, and has renewed it in time
 }
 
 // Run lists the endpoints.
@@ -47,6 +47,11 @@ func (c *webhookList) Run(ctx context.Context, app *cli) error {
 		if err != nil {
 			return err
 		}
+		ahead, _, err := d.bus.Skew(ctx) // leases are dated by the bus
+		if err != nil {
+			return err
+		}
+		now := time.Now().Add(ahead)
 		var lines []webhookLine
 		t := table{header: []string{"ENDPOINT", "PARTITION", "PAGE", "OF", "PARKED", "SAVED", "SERVED"}, none: "no endpoint has begun"}
 		for _, s := range standings {
@@ -54,7 +59,7 @@ func (c *webhookList) Run(ctx context.Context, app *cli) error {
 			if err != nil {
 				return err
 			}
-			l := webhookLine{s.Endpoint, int(s.Partition), s.Page, end, s.Parked, s.Saved, s.Holder != ""}
+			l := webhookLine{s.Endpoint, int(s.Partition), s.Page, end, s.Parked, s.Saved, d.own == nil && s.Served(now)}
 			lines = append(lines, l)
 			t.row(l.Endpoint, fmt.Sprint(l.Partition), fmt.Sprint(l.Page), fmt.Sprint(l.End), fmt.Sprint(l.Parked), moment(&l.Saved), yesNo(l.Delivers))
 		}
@@ -168,7 +173,7 @@ func (c *webhookReplay) Run(ctx context.Context, app *cli) error {
 		if err := webhooks.Replay(ctx, kv, c.Endpoint, at.Partition, at.Page); err != nil {
 			return unknownWebhook(err)
 		}
-		_, err = fmt.Printf("%s goes on with page %d of partition %s\n", c.Endpoint, max(at.Page, 1), at.Partition)
+		_, err = fmt.Printf("%s goes on with page %d of partition %s\n", printable(c.Endpoint), max(at.Page, 1), at.Partition)
 		return err
 	})
 }
@@ -199,7 +204,7 @@ func (p place) atWebhooks(ctx context.Context, app *cli, do func(*desk, jetstrea
 	defer d.close()
 	kv, err := d.bus.Webhooks(ctx)
 	if errors.Is(err, bus.ErrNotCreated) {
-		return refuse("not_created", "%w", err)
+		return refuse("not_created", "%w: have the owner add the bucket with: %s", err, p.upgradeWith())
 	}
 	if err != nil {
 		return err

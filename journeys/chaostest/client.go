@@ -64,7 +64,7 @@ func (l *Load) Ask(ctx context.Context) {
 		asking.Go(func() {
 			for _, s := range c.left {
 				if c.refresh(ctx, s, c.pod(), s.refresh) {
-					for _, pod := range c.site.pods {
+					for _, pod := range c.site.balanced() {
 						c.check(ctx, s.session, s.access, pod)
 					}
 				}
@@ -74,7 +74,10 @@ func (l *Load) Ask(ctx context.Context) {
 	asking.Wait()
 }
 
-func (c *caller) pod() *node { return c.site.pods[c.random.IntN(len(c.site.pods))] }
+func (c *caller) pod() *node {
+	pods := c.site.balanced()
+	return pods[c.random.IntN(len(pods))]
+}
 
 // work has one session after the other.
 func (c *caller) work(ctx context.Context) {
@@ -149,7 +152,7 @@ func (c *caller) step(ctx context.Context, s *held) bool {
 // look asks all pods about the session's token, again and again, until they had time to know.
 func (c *caller) look(ctx context.Context, s *held) {
 	for range 4 {
-		for _, pod := range c.site.pods {
+		for _, pod := range c.site.balanced() {
 			c.check(ctx, s.session, s.access, pod)
 		}
 		c.pause(ctx, 1200*time.Millisecond)
@@ -261,7 +264,7 @@ func (c *caller) oneTime(ctx context.Context, s *held) {
 		return
 	}
 	var redeeming sync.WaitGroup
-	for _, pod := range c.site.pods {
+	for _, pod := range c.site.balanced() {
 		redeeming.Go(func() {
 			op := c.begin(Verify, pod, token)
 			op.Session = s.session

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,7 +62,13 @@ type server struct {
 type node struct {
 	process
 	links []*link
-	base  int // of its ports
+	base  int         // of its ports
+	away  atomic.Bool // a balancer sends nobody here
+}
+
+// balanced are the pods to which a balancer sends clients.
+func (s *Site) balanced() []*node {
+	return slices.DeleteFunc(slices.Clone(s.pods), func(n *node) bool { return n.away.Load() })
 }
 
 func (n *node) cut() {

@@ -34,8 +34,10 @@ type Book interface {
 	Announcements(fn func(bus.Announcement)) (stop func(), err error)
 }
 
-// Batch is a batch on its way: *[bus.FeedBatch]. Commit stores all of it after a marker, or nothing.
+// Batch is a batch on its way: *[bus.FeedBatch]. Commit stores all of it after a marker, or nothing; a marker that is read
+// names by ID the batch that it ended.
 type Batch interface {
+	ID() string
 	Commit(ctx context.Context, after bus.FeedMarker) (bus.FeedMarker, error)
 	Abandon()
 }
@@ -214,17 +216,17 @@ func (p *part) begin(ctx context.Context) (marker bus.FeedMarker, after uint64, 
 		if end, err := p.Book.End(ctx); err != nil || marker.At.Page > end {
 			return marker, 0, errors.Join(err, fmt.Errorf("%w: it stands at %s, and the book ends at page %d", ErrAhead, marker.At, end))
 		}
-		p.progress.begun(marker.At)
+		p.progress.begun(marker)
 		return marker, marker.At.Page - 1, nil // the page of the marker is read again: there may be more in it
 	}
 	marker.At.Partition = p.Book.Partition()
 	state, err := p.Feed.State(ctx)
 	if err != nil || state.MaxAge == 0 {
-		p.progress.begun(marker.At)
+		p.progress.begun(marker)
 		return marker, 0, err
 	}
 	after, err = p.skip(ctx, state.Now.Add(-state.MaxAge))
-	p.progress.begun(marker.At)
+	p.progress.begun(marker)
 	return marker, after, err
 }
 

@@ -175,14 +175,15 @@ func (r *run) await(ctx context.Context) error {
 
 // stored takes an outcome. After anything but success this go is over: the marker is read again.
 func (r *run) stored(o outcome) error {
-	events := r.storing.events
+	s := r.storing
 	r.storing = nil
 	if o.err != nil {
+		r.progress.doubt(s, o.err)
 		return o.err
 	}
 	r.marker = o.marker
 	r.told = ""
-	r.progress.published(r.marker.At, events)
+	r.progress.published(r.marker.At, s.events)
 	return nil
 }
 
@@ -222,6 +223,6 @@ func (r *run) drop() {
 		<-r.room
 	}
 	if r.storing != nil {
-		<-r.storing.done // its wait ended with ctx, or ends soon
+		_ = r.stored(<-r.storing.done) // its wait ended with ctx, or ends soon
 	}
 }

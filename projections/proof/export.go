@@ -106,7 +106,8 @@ func (l exportLine) record() Record {
 	return r
 }
 
-// VerifyExport verifies an export. A file that cannot be read to its end is a finding too. The error is the reader's.
+// VerifyExport verifies an export. A file that cannot be read to its end is a finding too, and one in which nothing is
+// proved. The error is the reader's.
 func VerifyExport(from io.Reader, v *Verifier) (findings []Finding, reached []Verified, err error) {
 	in := bufio.NewReaderSize(from, maxLine)
 	n, wrong := 0, ""
@@ -130,6 +131,9 @@ func VerifyExport(from io.Reader, v *Verifier) (findings []Finding, reached []Ve
 		}
 	}
 	findings, reached = v.End()
+	if none, ok := Unproved(reached); ok && len(findings) == 0 && wrong == "" {
+		findings = append(findings, none)
+	}
 	if wrong != "" {
 		findings = append(findings, Finding{Fault: BadFile, Index: -1, Line: n, Text: fmt.Sprintf("line %d: %s", n, wrong)})
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 
@@ -194,7 +195,7 @@ func WriteBundle(to io.Writer, key PublicKey, list []Proven) error {
 	return nil
 }
 
-// ReadBundle reads what WriteBundle wrote. It checks nothing but that it is whole: ErrNotProven.
+// ReadBundle reads what WriteBundle wrote. It checks nothing but that it is whole, and has no event twice: ErrNotProven.
 func ReadBundle(from io.Reader) ([]Proven, error) {
 	dec := json.NewDecoder(from)
 	dec.DisallowUnknownFields()
@@ -206,6 +207,7 @@ func ReadBundle(from io.Reader) ([]Proven, error) {
 		return nil, fmt.Errorf("%w: it has no proof in it", ErrNotProven) // and is no word of anybody's key
 	}
 	var list []Proven
+	seen := map[bus.Position]bool{}
 	for {
 		var e Proven
 		switch err := dec.Decode(&e); {
@@ -215,7 +217,14 @@ func ReadBundle(from io.Reader) ([]Proven, error) {
 			return nil, fmt.Errorf("%w: it is not whole: %d proofs of %d", ErrNotProven, len(list), head.Events)
 		case err != nil:
 			return nil, fmt.Errorf("%w: proof %d cannot be read", ErrNotProven, len(list)+1)
+		case e.Index < 0 || int64(e.Index) > math.MaxUint32:
+			return nil, fmt.Errorf("%w: proof %d is of no place in a book", ErrNotProven, len(list)+1)
 		}
+		at := bus.Position{Partition: e.Partition, Page: e.Page, Index: uint32(e.Index)}
+		if seen[at] { // who counts the events must not count one twice
+			return nil, fmt.Errorf("%w: the event at %s is in it twice", ErrNotProven, at)
+		}
+		seen[at] = true
 		list = append(list, e)
 	}
 }

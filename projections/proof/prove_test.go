@@ -70,6 +70,14 @@ func TestProofs(t *testing.T) {
 		must(t, os.WriteFile(files[len(files)-1], file.Bytes(), 0o600))
 	}
 	file.Reset()
+	must(t, proof.WriteBundle(&file, h.key.Public(), append(slices.Clone(list), list[3])))
+	files = append(files, filepath.Join(dir, "double"))
+	must(t, os.WriteFile(files[len(files)-1], file.Bytes(), 0o600))
+	double := bus.Position{Partition: 1, Page: list[3].Page, Index: uint32(list[3].Index)}.String()
+	if _, err := proof.ReadBundle(&file); !errors.Is(err, proof.ErrNotProven) || !strings.Contains(err.Error(), double) {
+		t.Errorf("one proof twice: %v", err)
+	}
+	file.Reset()
 	must(t, proof.WriteBundle(&file, h.key.Public(), nil))
 	files = append(files, filepath.Join(dir, "none"))
 	must(t, os.WriteFile(files[len(files)-1], file.Bytes(), 0o600))
@@ -85,6 +93,9 @@ func TestProofs(t *testing.T) {
 		must(t, json.Unmarshal([]byte(line), &said))
 		if said.Good != (i == 0) {
 			t.Errorf("the second verifier says of file %d: %s", i, line)
+		}
+		if filepath.Base(files[i]) == "double" && !strings.Contains(line, double) {
+			t.Errorf("the second verifier does not name %s: %s", double, line)
 		}
 	}
 }
@@ -252,4 +263,56 @@ func TestWitness(t *testing.T) {
 		t.Errorf("leaves that were changed: %v", err)
 	}
 	must(t, look(nil, 0))
+}
+
+// TestKept: what is signed goes through every checkpoint that was kept, or is refused: one of more, one of another history,
+// in its end and within, one of a partition of which nothing is signed.
+func TestKept(t *testing.T) {
+	h := newHouse(t, 2)
+	n, stop := h.notary(h.config())
+	var kept []proof.Checkpoint
+	for range 3 {
+		h.page(0, 2)
+		h.signed(n)
+		kept = append(kept, n.Signed(0))
+	}
+	stop()
+	look := func(c proof.Checkpoint) error {
+		w, err := proof.NewWitness(h.key.Public(), nil)
+		must(t, err)
+		must(t, w.Expect(c)) // nothing has been seen yet that it could part from
+		end := uint64(0)
+		if err := h.bus.ReadCheckpoints(context.Background(), 0, func(r bus.NotaryRecord) error { end = r.Seq; return w.Add(r) }); err != nil {
+			return err
+		}
+		_, err = w.Seen(end)
+		return err
+	}
+	for i, c := range kept {
+		if err := look(c); err != nil {
+			t.Errorf("checkpoint %d: %v", i+1, err)
+		}
+		other := c
+		other.Root[0] ^= 1
+		if err := look(other); !errors.Is(err, proof.ErrInconsistent) {
+			t.Errorf("another checkpoint %d: %v", i+1, err)
+		}
+	}
+	within, beyond, elsewhere := kept[1], kept[2], kept[0]
+	within.Size--
+	beyond.Size++
+	elsewhere.Partition = 1
+	for _, c := range []proof.Checkpoint{within, beyond, elsewhere} {
+		if err := look(c); !errors.Is(err, proof.ErrInconsistent) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	w, err := proof.NewWitness(h.key.Public(), nil)
+	must(t, err)
+	must(t, h.bus.ReadCheckpoints(context.Background(), 0, w.Add))
+	must(t, w.Expect(kept[2]))
+	kept[2].Root[0] ^= 1
+	if err := w.Expect(kept[2]); !errors.Is(err, proof.ErrInconsistent) {
+		t.Errorf("another one than what was seen last: %v", err)
+	}
 }

@@ -431,6 +431,55 @@ func TestFilesCutAndJoined(t *testing.T) {
 	second.compare()
 }
 
+// TestNothingProved: what no checkpoint speaks of is not verified, whatever else it holds. One partition without a checkpoint
+// beside another that has some is told apart by the count.
+func TestNothingProved(t *testing.T) {
+	h := newHistory(t)
+	h.known = nil
+	second := newSecondVerifier(t, h)
+	keep := func(keep func(proof.Record) bool) (list []proof.Record) {
+		for _, r := range h.records {
+			if keep(r) {
+				list = append(list, r)
+			}
+		}
+		return list
+	}
+	for name, records := range map[string][]proof.Record{
+		"no record":          nil,
+		"pages alone":        keep(func(r proof.Record) bool { return r.Kind == proof.PageRecord }),
+		"no checkpoint":      keep(func(r proof.Record) bool { return r.Kind != proof.CheckpointRecord }),
+		"leaf hashes, alone": keep(func(r proof.Record) bool { return r.Kind == proof.LeavesRecord }),
+	} {
+		file := h.export(t, records)
+		found := h.verifyFile(t, file)
+		if len(found) != 1 || found[0].Fault != proof.NothingProved || found[0].String() != found[0].Text {
+			t.Errorf("%s: %+v", name, found)
+		}
+		second.add(file, found)
+	}
+	last := slices.IndexFunc(h.records, func(r proof.Record) bool { return r.Kind == proof.CheckpointRecord && r.Partition == 0 })
+	var based bytes.Buffer
+	w, err := proof.NewWriter(&based, h.key.Public(), []bus.Partition{0, 1})
+	must(t, err)
+	must(t, w.Begin(h.records[last]))
+	must(t, w.Close())
+	found := h.verifyFile(t, based.Bytes())
+	if len(found) != 1 || found[0].Fault != proof.NothingProved {
+		t.Errorf("a checkpoint to begin after and nothing more: %+v", found)
+	}
+	second.add(based.Bytes(), found)
+
+	one := h.export(t, keep(func(r proof.Record) bool { return r.Partition == 1 }))
+	found, reached, err := proof.VerifyExport(bytes.NewReader(one), proof.NewVerifier(h.key.Public()))
+	must(t, err)
+	if len(found) > 0 || len(reached) != 2 || reached[0].Checkpoints != 0 || reached[1].Checkpoints == 0 {
+		t.Errorf("one of two partitions: %+v, %+v", found, reached)
+	}
+	second.add(one, found)
+	second.compare()
+}
+
 // secondVerifier is testdata/verify/verify.mjs, run once for many files.
 type secondVerifier struct {
 	t     *testing.T

@@ -44,6 +44,7 @@ const (
 	SplitView     Fault = "split-view"           // a checkpoint that was kept is of another history
 	RolledBack    Fault = "rolled-back"          // a checkpoint that was kept is of more than there is
 	BadFile       Fault = "file"                 // an export that cannot be read to its end
+	NothingProved Fault = "nothing-proved"       // no checkpoint of any partition has been verified
 )
 
 // Finding is the first thing that is wrong in a partition.
@@ -57,7 +58,13 @@ type Finding struct {
 	Text       string        `json:"text"`
 }
 
-func (f Finding) String() string { return fmt.Sprintf("partition %s: %s", f.Partition, f.Text) }
+// String is a sentence. What is wrong with the whole is not said of a partition.
+func (f Finding) String() string {
+	if f.Fault == BadFile || f.Fault == NothingProved {
+		return f.Text
+	}
+	return fmt.Sprintf("partition %s: %s", f.Partition, f.Text)
+}
 
 // Verified says how far a partition has been verified.
 type Verified struct {
@@ -67,6 +74,19 @@ type Verified struct {
 	Checkpoint uint64        `json:"checkpoint"`
 	Events     uint64        `json:"events"`    // that were verified
 	Uncovered  uint64        `json:"uncovered"` // pages after the last checkpoint, of which nothing is proved
+	// Checkpoints is how many were verified. 0: nothing of this partition is proved, though another one may be.
+	Checkpoints uint64 `json:"checkpoints"`
+}
+
+// Unproved is the finding that nothing was found since there was nothing to verify: records that no checkpoint covers, or
+// none at all, are nobody's word. ok is false when a checkpoint of one partition at least was verified.
+func Unproved(reached []Verified) (f Finding, ok bool) {
+	for _, p := range reached {
+		if p.Checkpoints > 0 {
+			return f, false
+		}
+	}
+	return Finding{Fault: NothingProved, Index: -1, Text: "nothing is proved: there is no checkpoint"}, true
 }
 
 // Verifier takes the records of any number of partitions, each in order, and finds the first fault of each. It belongs to
@@ -89,6 +109,7 @@ type verified struct {
 	broken  *Finding // the first page since that is none, or is not in its place
 	known   []Checkpoint
 	events  uint64
+	signed  uint64 // checkpoints that were accepted
 	hasher  Hasher
 	finding *Finding
 }
@@ -239,6 +260,7 @@ func (w *verified) accept(c Checkpoint, edge Edge, at int) {
 	}
 	n := w.bounds[at].leaf
 	w.edge, w.number, w.page = edge, c.Number, c.Page
+	w.signed++
 	w.said.signed(n)
 	w.leaves = slices.Delete(w.leaves, 0, n)
 	w.bounds = slices.Delete(w.bounds, 0, at+1)
@@ -302,7 +324,7 @@ func (v *Verifier) End() (findings []Finding, reached []Verified) {
 		if w.finding != nil {
 			findings = append(findings, *w.finding)
 		}
-		reached = append(reached, Verified{p, w.page, w.edge.size, w.number, w.events, w.next - 1 - w.page})
+		reached = append(reached, Verified{p, w.page, w.edge.size, w.number, w.events, w.next - 1 - w.page, w.signed})
 	}
 	return findings, reached
 }

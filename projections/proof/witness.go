@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,7 @@ type witnessed struct {
 	edge   Edge
 	number uint64
 	said   said
+	known  []Checkpoint // that the tree must go through, and has not come to
 }
 
 // NewWitness begins with what was seen before: nothing, the first time. Its error is ErrInconsistent's or ErrCheckpoint's:
@@ -63,13 +65,33 @@ func NewWitness(key PublicKey, seen []Seen) (*Witness, error) {
 	return w, nil
 }
 
+// Expect has what is signed go through a checkpoint that was kept, for which Open has vouched: what parts from it is refused by
+// Add, and what ends before it by Seen.
+func (w *Witness) Expect(c Checkpoint) error {
+	part := w.part(c.Partition)
+	switch {
+	case c.Size > part.edge.size:
+		part.known = append(part.known, c)
+	case c.Size == part.edge.size && c.Root != part.edge.Root():
+		return parted(c)
+	}
+	return nil // one from before what was seen is its beginning, or was refused then
+}
+
+func parted(c Checkpoint) error {
+	return fmt.Errorf("%w: partition %s: checkpoint %d of page %d, which was kept, is of another history", ErrInconsistent, c.Partition, c.Number, c.Page)
+}
+
+func (w *Witness) part(p bus.Partition) *witnessed {
+	if w.parts[p] == nil {
+		w.parts[p] = &witnessed{}
+	}
+	return w.parts[p]
+}
+
 // Add takes the next of the notary's messages. What was seen is known again by its number, and must be the same.
 func (w *Witness) Add(r bus.NotaryRecord) error {
-	part := w.parts[r.Partition]
-	if part == nil {
-		part = &witnessed{}
-		w.parts[r.Partition] = part
-	}
+	part := w.part(r.Partition)
 	if r.Leaves {
 		part.said.add(part.edge.size, int64(r.From), r.Data)
 		return nil
@@ -86,21 +108,41 @@ func (w *Witness) Add(r bus.NotaryRecord) error {
 	}
 	edge := part.edge.Clone()
 	news := part.said.through(c.Size - edge.size)
-	edge.Append(news...)
+	split := part.fold(&edge, news)
 	if c.Number != part.number+1 || edge.size != c.Size || edge.Root() != c.Root {
 		return fmt.Errorf("%w: partition %s, between checkpoint %d and checkpoint %d", ErrInconsistent, r.Partition, part.number, c.Number)
 	}
+	if split != nil { // both were signed
+		return parted(*split)
+	}
+	part.known = slices.DeleteFunc(part.known, func(known Checkpoint) bool { return known.Size <= c.Size })
 	part.seen, part.edge, part.number = Seen{r.Partition, r.Seq, string(r.Data), edge.String()}, edge, c.Number
 	part.said.signed(len(news))
 	return nil
 }
 
-// Seen is what to remember. end is how far the stream goes now: where it ends before what was seen, it was rolled back, and
-// the error is ErrInconsistent.
+// fold adds leaves, and gives the first checkpoint that was kept and that the tree does not go through.
+func (part *witnessed) fold(edge *Edge, leaves []Hash) (split *Checkpoint) {
+	for _, leaf := range leaves {
+		edge.Append(leaf)
+		for i, known := range part.known {
+			if split == nil && known.Size == edge.size && known.Root != edge.Root() {
+				split = &part.known[i]
+			}
+		}
+	}
+	return split
+}
+
+// Seen is what to remember. end is how far the stream goes now: where it ends before what was seen or kept, it was rolled
+// back, and the error is ErrInconsistent.
 func (w *Witness) Seen(end uint64) ([]Seen, error) {
 	var list []Seen
 	for p := range bus.Partition(bus.MaxPartitions) {
 		part := w.parts[p]
+		if part != nil && len(part.known) > 0 {
+			return nil, fmt.Errorf("%w: partition %s ends at checkpoint %d, and checkpoint %d of page %d was kept", ErrInconsistent, p, part.number, part.known[0].Number, part.known[0].Page)
+		}
 		if part == nil || part.seen.Seq == 0 {
 			continue
 		}

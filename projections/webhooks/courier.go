@@ -54,7 +54,7 @@ func (c *courier) hold(ctx context.Context) (uint64, error) {
 		now := time.Now()
 		switch {
 		case revision == 0, revision == seen && now.Sub(since) >= c.w.cfg.Lease, held.Holder == c.w.holder:
-			revision, err = c.w.store.put(ctx, key, leaseValue{c.w.holder, held.N + 1}, revision)
+			revision, err = c.w.store.put(ctx, key, c.w.lease(held.N+1), revision)
 			if err == nil {
 				return revision, nil
 			}
@@ -192,7 +192,7 @@ func (t *turn) loop(ctx context.Context, parked <-chan jetstream.KeyValueEntry, 
 // as long as nobody else can have taken it.
 func (t *turn) renew(ctx context.Context) error {
 	key := leaseKey(t.endpoint.Name, t.book.Partition())
-	revision, err := t.w.store.put(ctx, key, leaseValue{t.w.holder, uint64(time.Now().Unix())}, t.lease)
+	revision, err := t.w.store.put(ctx, key, t.w.lease(uint64(time.Now().Unix())), t.lease)
 	switch {
 	case errors.Is(err, errMoved):
 		t.lease = 0

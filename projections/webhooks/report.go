@@ -24,8 +24,16 @@ type Standing struct {
 	Endpoint  string
 	Partition bus.Partition
 	Progress
-	Holder string // names the process that delivers; empty: none does
-	Parked int
+	Holder  string        // names the process that has the lease, alive or not; empty: it was given back, or never taken
+	Renewed time.Time     // when the lease was written last, by the bus's clock
+	Lease   time.Duration // how long its holder may be silent
+	Parked  int
+}
+
+// Served says whether some process delivers, at a moment of the bus's clock. One that was killed is believed to until its
+// lease is over, and nobody else delivers before that either.
+func (s Standing) Served(now time.Time) bool {
+	return s.Holder != "" && now.Sub(s.Renewed) < s.Lease
 }
 
 // ParkedEvent is a parked event and where it stands.
@@ -91,7 +99,10 @@ func sortOut(all map[string]jetstream.KeyValueEntry) (standings []Standing, park
 		}
 		var held leaseValue
 		if lease := all[leaseKey(endpoint, s.Partition)]; lease != nil && json.Unmarshal(lease.Value(), &held) == nil {
-			s.Holder = held.Holder
+			s.Holder, s.Renewed, s.Lease = held.Holder, lease.Created(), time.Duration(held.Millis)*time.Millisecond
+			if s.Lease <= 0 {
+				s.Lease = usualLease
+			}
 		}
 		standings = append(standings, s)
 	}

@@ -43,6 +43,9 @@ type Parked struct {
 type leaseValue struct {
 	Holder string `json:"holder"`
 	N      uint64 `json:"n"` // grows, so that each renewal is another value for people who look
+	// Millis is how long the holder may be silent, in ms; 0: an earlier program wrote it, and means 10 s. It is for people
+	// who look: a courier that waits for the lease counts by its own setting.
+	Millis int64 `json:"ms,omitempty"`
 }
 
 // errMoved: somebody else has written what this courier holds. It begins anew from what is there.

@@ -58,13 +58,15 @@ type Config struct {
 	Log  *slog.Logger
 }
 
+const usualLease = 10 * time.Second
+
 func (c Config) withDefaults() Config {
 	set := func(d *time.Duration, usual time.Duration) {
 		if *d <= 0 {
 			*d = usual
 		}
 	}
-	set(&c.Lease, 10*time.Second)
+	set(&c.Lease, usualLease)
 	set(&c.BackoffFirst, time.Second)
 	set(&c.BackoffLast, time.Hour)
 	set(&c.Save, time.Second)
@@ -109,6 +111,11 @@ func New(cfg Config) (*Couriers, error) {
 		}
 	}
 	return w, nil
+}
+
+// lease is what this process writes into a lease that it holds.
+func (w *Couriers) lease(n uint64) leaseValue {
+	return leaseValue{Holder: w.holder, N: n, Millis: w.cfg.Lease.Milliseconds()}
 }
 
 // Run delivers until ctx ends; attempts that are in flight then are waited for. It fails only when the book can not be

@@ -237,6 +237,41 @@ func TestTakeOver(t *testing.T) {
 	inOrder(t, r.awaits(t, 10), 10, "ann")
 }
 
+// TestServed: a lease that its holder left behind counts until it is over, one that was given back does not, and one of an
+// earlier program, which does not say how long it is, is over after 10 s.
+func TestServed(t *testing.T) {
+	s, r := newSite(t, 1), newReceiver(t, nil)
+	look := func() webhooks.Standing {
+		t.Helper()
+		standings, _, err := webhooks.Look(t.Context(), s.kv)
+		ok(t, err)
+		if len(standings) != 1 {
+			t.Fatalf("%d endpoints have begun", len(standings))
+		}
+		return standings[0]
+	}
+	cfg := s.quick(r.endpoint(t, "audit"))
+	_, stop := run(t, cfg)
+	s.lives(0, 1, "ann")
+	r.awaits(t, 1)
+	held := look()
+	if !held.Served(held.Renewed) || !held.Served(held.Renewed.Add(cfg.Lease-1)) || held.Served(held.Renewed.Add(cfg.Lease)) {
+		t.Errorf("%+v is not served for its length", held)
+	}
+	if ahead := time.Until(held.Renewed); ahead.Abs() > time.Hour { // the server is in this process
+		t.Errorf("the lease was renewed %s from now", ahead)
+	}
+	stop()
+	if left := look(); left.Served(left.Renewed) {
+		t.Errorf("%+v is served after its end", left)
+	}
+	_, err := s.kv.Put(t.Context(), "lease.audit.0", []byte(`{"holder":"0123456789abcdef","n":7}`))
+	ok(t, err)
+	if old := look(); !old.Served(old.Renewed.Add(10*time.Second-1)) || old.Served(old.Renewed.Add(10*time.Second)) {
+		t.Errorf("%+v is not served for 10 s", old)
+	}
+}
+
 // TestANewEndpoint gets what is written from now on, and is not set back by a restart before its first event.
 func TestANewEndpoint(t *testing.T) {
 	s, r := newSite(t, 1), newReceiver(t, nil)

@@ -160,7 +160,7 @@ function eventsOf (data) {
 
 class Partition {
   constructor (number, key) {
-    Object.assign(this, { partition: number, key, tree: new Tree(), number: 0, page: 0, next: 1, leaves: [], pages: [], said: [], differ: false, broken: null, found: null, known: [] })
+    Object.assign(this, { partition: number, key, tree: new Tree(), number: 0, page: 0, next: 1, leaves: [], pages: [], said: [], differ: false, broken: null, found: null, known: [], signed: 0 })
   }
 
   fail (fault, where) {
@@ -222,7 +222,7 @@ class Partition {
     if (split) return this.fail('split-view', { page: this.page + 1 })
     if (this.differ || this.said.length < count || this.said.slice(0, count).some((h, i) => !h.equals(this.leaves[i]))) return this.fail('leaves', { checkpoint: number })
     if (line.edge !== tree.toString()) return this.fail('checkpoint-header', { checkpoint: number })
-    Object.assign(this, { tree, number, page: c.page, said: this.said.slice(count), differ: false })
+    Object.assign(this, { tree, number, page: c.page, said: this.said.slice(count), differ: false, signed: this.signed + 1 })
     this.leaves.splice(0, count)
     this.pages.splice(0, at + 1)
     for (const p of this.pages) p.end -= count
@@ -266,8 +266,11 @@ function verifyExport (file, key, known) {
   const list = [...parts.values()].sort((a, b) => a.partition - b.partition)
   list.forEach(p => p.end())
   const findings = list.filter(p => p.found).map(p => p.found)
+  if (!bad && findings.length === 0 && list.every(p => p.signed === 0)) {
+    findings.push({ fault: 'nothing-proved', partition: 0, page: 0, index: -1, checkpoint: 0, line: 0, text: 'nothing is proved: there is no checkpoint' })
+  }
   if (bad) findings.push({ fault: 'file', partition: 0, page: 0, index: -1, checkpoint: 0, line: bad })
-  const reached = list.map(p => ({ partition: p.partition, page: p.page, leaves: p.tree.size, checkpoint: p.number, uncovered: p.next - 1 - p.page }))
+  const reached = list.map(p => ({ partition: p.partition, page: p.page, leaves: p.tree.size, checkpoint: p.number, uncovered: p.next - 1 - p.page, checkpoints: p.signed }))
   return { file, findings, reached }
 }
 
@@ -327,19 +330,26 @@ function provenBy (line, key) {
   return root && root.equals(c.root) ? '' : 'the event is not in the tree'
 }
 
+// twice says so of an event that a proof before was of: who counts the events must not count one twice.
+function twice (line, seen) {
+  const at = `${line.partition}/${line.page}.${line.index}`
+  if (seen.has(at)) return `the event at ${at} is in it twice`
+  seen.add(at)
+  return ''
+}
+
 function verifyProof (file, key) {
   const lines = readFileSync(file, 'utf8').split('\n').slice(0, -1)
-  let events = 0
+  const seen = new Set()
   for (const [i, text] of lines.entries()) {
     let why
     try {
       const line = JSON.parse(text)
-      if (i === 0) { if (line.format !== 'rollbook-proof/v1' || line.events !== lines.length - 1 || line.events < 1) why = 'no proof, or not a whole one' } else why = provenBy(line, key)
+      if (i === 0) { if (line.format !== 'rollbook-proof/v1' || line.events !== lines.length - 1 || line.events < 1) why = 'no proof, or not a whole one' } else why = twice(line, seen) || provenBy(line, key)
     } catch { why = 'not a line of a proof' }
     if (why) return { file, good: false, line: i + 1, why }
-    if (i > 0) events++
   }
-  return lines.length > 0 ? { file, good: true, events } : { file, good: false, line: 1, why: 'empty' }
+  return lines.length > 0 ? { file, good: true, events: seen.size } : { file, good: false, line: 1, why: 'empty' }
 }
 
 // --- The command line ------------------------------------------------------------------------------------------------
