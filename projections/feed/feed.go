@@ -1,9 +1,9 @@
 // Package feed puts each event of the books on a subject of its own, for downstream consumers.
 //
 // A [Publisher] works where the partition's writer does. It reads how far the feed has come, follows the book from there
-// and publishes the events in order, in atomic batches: as many at a time as wait, and the next one is on its way to the
-// server while the last is being stored. Each batch ends with the partition's marker, which says how far the feed has
-// come, and follows the marker before it or is not stored at all.
+// and publishes the events in order, in atomic batches: as many at a time as wait, but a batch that is not full only some
+// time after the last, and the next one is on its way to the server while the last is being stored. Each batch ends with
+// the partition's marker, which says how far the feed has come, and follows the marker before it or is not stored at all.
 //
 // Invariants:
 //   - Each event of the book is in the feed once, in the book's order, whoever publishes and however often they are
