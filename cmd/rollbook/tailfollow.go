@@ -44,7 +44,7 @@ func (t *dirTail) run(ctx context.Context) error {
 		return all(e)
 	}
 	if _, runs := bus.FindRunning(t.dir); !runs {
-		t.log.Warn("nothing runs on the data directory: waiting for rollbook serve", "dir", t.dir)
+		t.log.Warn("no service listens on the data directory: waiting for rollbook serve", "dir", t.dir)
 		if t.from.Same(subscribe.Now()) { // now is when this command was given, and not when an instance comes
 			notBefore = time.Now()
 			t.from = subscribe.Since(notBefore)
