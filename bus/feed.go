@@ -133,12 +133,13 @@ func (f *Feed) Begin(events []FeedEvent, at Position) (*FeedBatch, error) {
 	var id [8]byte
 	_, _ = rand.Read(id[:])
 	b := &FeedBatch{feed: f, id: hex.EncodeToString(id[:]), n: len(events), last: at}
+	// One message for all of them: the client has copied it when it returns.
+	seq, position, when := []string{""}, []string{""}, []string{""}
+	m := &nats.Msg{Header: nats.Header{headerBatch: {b.id}, headerBatchSeq: seq, HeaderPosition: position, HeaderTime: when}}
 	for i := range events {
 		e := &events[i]
-		m := &nats.Msg{Subject: FeedSubject(f.p, e.User, e.Type), Data: e.Data, Header: nats.Header{
-			headerBatch: {b.id}, headerBatchSeq: {strconv.Itoa(i + 1)},
-			HeaderPosition: {e.At.String()}, HeaderTime: {e.Time.UTC().Format(time.RFC3339Nano)},
-		}}
+		m.Subject, m.Data = FeedSubject(f.p, e.User, e.Type), e.Data
+		seq[0], position[0], when[0] = strconv.Itoa(i+1), e.At.String(), e.Time.UTC().Format(time.RFC3339Nano)
 		if err := f.bus.nc.PublishMsg(m); err != nil {
 			return nil, fmt.Errorf("publish to the feed: %w: %w", ErrNotStored, closedOr(err))
 		}
