@@ -83,8 +83,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodOptions:
 		h.bounded(w, func() { h.origins.Preflight(w) })
-	case at == "" && adapters.IsUpgrade(r):
-		h.serveSocket(w, r)
+	case adapters.IsUpgrade(r):
+		h.serveSocket(w, r, at)
 	default:
 		h.serveCall(w, r, at)
 	}
