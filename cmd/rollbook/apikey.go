@@ -59,7 +59,7 @@ func (c *userAPIKey) Run(ctx context.Context, app *cli) error {
 			return err
 		}
 		if c.Remove {
-			_, err := fmt.Printf("%s has no API key for %s any more\n", r.Names[0], venue)
+			_, err := fmt.Printf("%s has no API key for %s any more\n", printable(r.Names[0]), venue)
 			return err
 		}
 		return shownKeyOf(r.Names[0], venue, key).print(c.JSON)

@@ -102,14 +102,6 @@ func TestDrawing(t *testing.T) {
 	}
 }
 
-// TestHarmlessCells: no cell of a client's is a formula.
-func TestHarmlessCells(t *testing.T) {
-	got := strings.Join(harmless("=1+1", "+1", "-1", "@x", "\tx", "plain", "", "1=1"), "|")
-	if got != "'=1+1|'+1|'-1|'@x|'\tx|plain||1=1" {
-		t.Error(got)
-	}
-}
-
 // TestNothingButFilesIsReplaced: a pipe or a directory stays what it is, and a report is nobody's to read before it is whole.
 func TestNothingButFilesIsReplaced(t *testing.T) {
 	dir := t.TempDir()

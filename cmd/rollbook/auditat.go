@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/csv"
 	"os"
 	"time"
 
@@ -21,7 +20,8 @@ type auditAt struct {
 // Help is shown by --help.
 func (auditAt) Help() string {
 	return `A session counts from the instant of its login, and no more from its deadline on, also where the event that says so
-came later: by the book's clock, to the nanosecond.`
+came later: by the book's clock, to the nanosecond. What the book says goes up to its last page: for a moment after that the
+answer is what was written until then, and says so. A moment that has not come is refused.`
 }
 
 // presentLine is a session that was live at the moment.
@@ -36,6 +36,7 @@ type presentLine struct {
 	Until   time.Time      `json:"until"`            // when it was over; while it is not, its deadline as it stands
 	Reason  string         `json:"reason,omitempty"` // why it was over; none: it is not
 	Start   string         `json:"position"`         // of the event that began it
+	Ends    time.Time      `json:"book_ends"`        // the time of the book's last page: what came later is not in the answer
 }
 
 // Run shows who was there.
@@ -55,28 +56,53 @@ func (c *auditAt) Run(ctx context.Context, app *cli) error {
 		return err
 	}
 	return c.ask(ctx, app, func(a *archive, b *watchedBar) error {
-		user, err := a.user(ctx, c.User)
+		who, err := a.whom(ctx, c.User)
 		if err != nil {
 			return err
 		}
-		present, err := a.reader.At(ctx, moment, user)
+		reach, err := a.reader.Reach(ctx, who.user)
+		if err != nil {
+			return err
+		}
+		if moment > reach.Last && moment > session.At(time.Now()) {
+			return refuse("usage", "the moment %s has not come yet", precise(moment.Time()))
+		}
+		present, err := a.reader.At(ctx, moment, who.user)
 		if err != nil {
 			return err
 		}
 		var lines []presentLine
 		for _, p := range present {
 			if venue == session.NoVenue || p.Venue == venue {
-				lines = append(lines, a.present(ctx, p))
+				lines = append(lines, a.present(ctx, p, reach))
 			}
 		}
 		b.erase()
-		return c.print(a, lines)
+		return c.answer(ctx, a, who, moment, reach, lines)
 	})
 }
 
-func (a *archive) present(ctx context.Context, p history.Presence) presentLine {
+// answer prints who was there, and then, beside it, what the book cannot know of the moment.
+func (c *auditAt) answer(ctx context.Context, a *archive, who subject, moment session.Instant, reach history.Reach, lines []presentLine) error {
+	var err error
+	if len(lines) == 0 {
+		err = a.empty(ctx, who, session.SessionID{}, "nobody was logged in")
+	}
+	if err == nil {
+		err = c.print(lines)
+	}
+	switch {
+	case err != nil || len(lines) == 0:
+		return err
+	case moment > reach.Last:
+		return nothing("the book's last page is of %s: this is what was written until then", precise(reach.Last.Time()))
+	}
+	return nil
+}
+
+func (a *archive) present(ctx context.Context, p history.Presence, reach history.Reach) presentLine {
 	l := presentLine{User: p.User, Name: a.name(ctx, p.User), Session: p.ID.String(), Door: p.Venue.String(), Client: p.Client,
-		Since: p.Started.Time(), Until: p.Until.Time(), Start: p.Position.String()}
+		Since: p.Started.Time(), Until: p.Until.Time(), Start: p.Position.String(), Ends: reach.Last.Time()}
 	l.Origin = a.origin(p.User, p.Start)
 	if !p.Open {
 		l.Reason = p.Reason.String()
@@ -92,22 +118,22 @@ func (l presentLine) from() shownOrigin {
 	return *l.Origin
 }
 
-func (c *auditAt) print(a *archive, lines []presentLine) error {
+func (c *auditAt) print(lines []presentLine) error {
 	switch {
 	case c.JSON:
 		return printJSONLines(os.Stdout, lines)
 	case c.CSV:
-		w := csv.NewWriter(os.Stdout)
-		_ = w.Write([]string{"user", "name", "session", "door", "client", "address", "agent", "since", "until", "reason", "position"})
+		t := newCSV(os.Stdout, "user", "name", "session", "door", "client", "address", "agent", "since", "until", "reason", "position")
 		for _, l := range lines {
 			from := l.from()
-			_ = w.Write(harmless(string(l.User), l.Name, l.Session, l.Door, l.Client, from.Address, from.Agent, l.Since.Format(time.RFC3339Nano),
-				l.Until.Format(time.RFC3339Nano), l.Reason, l.Start))
+			t.row(string(l.User), l.Name, l.Session, l.Door, l.Client, from.Address, from.Agent, l.Since.Format(time.RFC3339Nano),
+				l.Until.Format(time.RFC3339Nano), l.Reason, l.Start)
 		}
-		w.Flush()
-		return w.Error() // of any of the writes
+		return t.end()
+	case len(lines) == 0:
+		return nil
 	}
-	t := table{header: []string{"USER", "DOOR", "CLIENT", "FROM WHERE", "SINCE", "UNTIL", "", "SESSION"}, none: "nobody was logged in"}
+	t := table{header: []string{"USER", "DOOR", "CLIENT", "FROM WHERE", "SINCE", "UNTIL", "", "SESSION"}}
 	for _, l := range lines {
 		name, ended := l.Name, l.Reason
 		if name == "" {

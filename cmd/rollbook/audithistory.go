@@ -53,25 +53,76 @@ func (s auditScope) ask(ctx context.Context, app *cli, work func(*archive, *watc
 	})
 }
 
-// user finds whom a question is about. Whom the directory does not know, or no more, is asked for by id: the book knows.
-func (a *archive) user(ctx context.Context, name string) (session.UserID, error) {
+// subject is whom a question is about.
+type subject struct {
+	asked string         // what the command line calls the user; empty: nobody in particular
+	user  session.UserID // empty: nobody in particular
+	known bool           // to the directory, also as one who was erased
+}
+
+// whom finds the user whom a question is about. One whom the directory does not know, or no more, is asked for by id: the book
+// may know. Whether it does shows in the answer; an empty one is looked into by [archive.empty].
+func (a *archive) whom(ctx context.Context, name string) (subject, error) {
+	who := subject{asked: name, user: session.UserID(name)}
 	if name == "" {
-		return "", nil
+		return who, nil
 	}
 	if a.store != nil {
 		record, err := findUser(ctx, a.store, name)
 		var no *refused
-		if err == nil {
-			return record.User, nil
+		switch {
+		case err == nil:
+			return subject{name, record.User, true}, nil
+		case !errors.As(err, &no):
+			return who, err
 		}
-		if !errors.As(err, &no) {
-			return "", err
+		who.known = errors.Is(err, directory.ErrErased)
+	}
+	if !who.user.Valid() {
+		return who, a.unknown(name)
+	}
+	return who, nil
+}
+
+// unknown refuses a name that leads to nobody.
+func (a *archive) unknown(name string) error {
+	if a.store == nil {
+		return refuse(session.UnknownUser.String(), "there is no user %q in the book, and this credential may not look names up: ask for the user's id", name)
+	}
+	return refuse(session.UnknownUser.String(), "there is no user %q in the directory or the book", name)
+}
+
+// empty looks into an empty answer: a user or a session that does not exist is refused, so that a slip of the pen is not taken
+// for a quiet day. Else it says that there was nothing, and how far the book goes.
+func (a *archive) empty(ctx context.Context, who subject, id session.SessionID, said string) error {
+	if who.user != "" && !who.known {
+		found, err := a.reader.Any(ctx, history.Query{User: who.user})
+		if err != nil {
+			return err
+		}
+		if !found {
+			return a.unknown(who.asked)
 		}
 	}
-	if id := session.UserID(name); id.Valid() {
-		return id, nil
+	if id != (session.SessionID{}) {
+		found, err := a.reader.Any(ctx, history.Query{User: who.user, Session: id})
+		switch {
+		case err != nil:
+			return err
+		case !found && who.user != "":
+			return refuse(session.UnknownSession.String(), "%s has no session %s in the book", who.asked, id)
+		case !found:
+			return refuse(session.UnknownSession.String(), "there is no session %s in the book", id)
+		}
 	}
-	return "", refuse(session.UnknownUser.String(), "there is no user %q", name)
+	reach, err := a.reader.Reach(ctx, who.user)
+	if err != nil {
+		return err
+	}
+	if reach.Last == 0 {
+		return nothing("%s: nothing is written yet", said)
+	}
+	return nothing("%s; the book goes from %s to %s", said, precise(reach.First.Time()), precise(reach.Last.Time()))
 }
 
 // name is a user's first login name, or empty.
@@ -152,6 +203,6 @@ func (f forms) check() error {
 
 // nothing says on standard error that an answer is empty, so that a script's output stays what it is.
 func nothing(format string, args ...any) error {
-	_, err := fmt.Fprintf(os.Stderr, format+"\n", args...)
+	_, err := fmt.Fprintln(os.Stderr, printable(fmt.Sprintf(format, args...)))
 	return err
 }

@@ -3,8 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/csv"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -47,16 +45,18 @@ func (c *auditReplay) Run(ctx context.Context, app *cli) error {
 		return err
 	}
 	return c.ask(ctx, app, func(a *archive, b *watchedBar) error {
-		if q.User, err = a.user(ctx, c.User); err != nil {
+		who, err := a.whom(ctx, c.User)
+		if err != nil {
 			return err
 		}
+		q.User = who.user
 		if c.HTML != "" {
-			return c.report(ctx, a, q)
+			return c.report(ctx, a, q, who)
 		}
 		out := bufio.NewWriterSize(b.over(os.Stdout), 1<<16)
 		write := c.writer(ctx, a, out)
 		n := 0
-		err := a.reader.Walk(ctx, q, func(e history.Entry) error {
+		err = a.reader.Walk(ctx, q, func(e history.Entry) error {
 			n++
 			return write(e)
 		})
@@ -65,7 +65,7 @@ func (c *auditReplay) Run(ctx context.Context, app *cli) error {
 		}
 		if err == nil && n == 0 {
 			b.erase()
-			return nothing("the book has no such event")
+			return a.empty(ctx, who, q.Session, "no events: the book has none of what was asked for")
 		}
 		return err
 	})
@@ -143,21 +143,13 @@ func (a *archive) line(ctx context.Context, e history.Entry) replayLine {
 func (c *auditReplay) writer(ctx context.Context, a *archive, out io.Writer) func(history.Entry) error {
 	switch {
 	case c.JSON:
-		encoder := json.NewEncoder(out)
-		encoder.SetEscapeHTML(false)
-		return func(e history.Entry) error { return encoder.Encode(a.line(ctx, e)) }
+		return func(e history.Entry) error { return printJSON(out, a.line(ctx, e)) }
 	case c.CSV:
-		w := csv.NewWriter(out)
-		header := []string{"position", "at", "type", "user", "name", "session", "venue", "client", "detail"}
+		t := newCSV(out, "position", "at", "type", "user", "name", "session", "venue", "client", "detail")
 		return func(e history.Entry) error {
-			if header != nil {
-				_ = w.Write(header) // an error stays with the writer until Error is asked
-				header = nil
-			}
 			l := a.line(ctx, e)
-			_ = w.Write(harmless(l.Position, l.At.Format(time.RFC3339Nano), l.Type, string(l.User), l.Name, l.Session, l.Venue, l.Client, a.detail(e)))
-			w.Flush()
-			return w.Error()
+			t.row(l.Position, l.At.Format(time.RFC3339Nano), l.Type, string(l.User), l.Name, l.Session, l.Venue, l.Client, a.detail(e))
+			return t.end()
 		}
 	}
 	t := replayTable{out: out, wide: 1 << 16, times: "2006-01-02 15:04:05.000"}
@@ -168,16 +160,6 @@ func (c *auditReplay) writer(ctx context.Context, a *archive, out io.Writer) fun
 		}
 	}
 	return func(e history.Entry) error { return t.print(e, a.shownUser(ctx, e.User()), a.detail(e)) }
-}
-
-// harmless keeps a spreadsheet from taking what a client has chosen for a formula (OWASP, CSV Injection).
-func harmless(cells ...string) []string {
-	for i, cell := range cells {
-		if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
-			cells[i] = "'" + cell
-		}
-	}
-	return cells
 }
 
 // replayTable prints events in columns that are fixed, since the events come one by one.
@@ -260,12 +242,15 @@ func colourOf(e session.Event) string {
 }
 
 // report writes the HTML page: names, addresses and habits, for its owner alone to read.
-func (c *auditReplay) report(ctx context.Context, a *archive, q history.Query) error {
+func (c *auditReplay) report(ctx context.Context, a *archive, q history.Query, who subject) error {
 	r := history.NewReport(c.title(), time.Now())
 	err := a.reader.Walk(ctx, q, func(e history.Entry) error {
 		r.Add(e, a.shownUser(ctx, e.User()), a.detail(e))
 		return nil
 	})
+	if err == nil && r.Events() == 0 {
+		err = a.empty(ctx, who, q.Session, "no events: the report says no more than that")
+	}
 	if err != nil {
 		return err
 	}

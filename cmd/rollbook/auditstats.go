@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/csv"
 	"fmt"
 	"io"
 	"maps"
@@ -60,7 +59,7 @@ func (c *auditStats) Run(ctx context.Context, app *cli) error {
 		case c.CSV:
 			return printCountsCSV(os.Stdout, counts)
 		case len(counts.Stretches) == 0:
-			return nothing("the book has nothing in this time")
+			return a.empty(ctx, subject{}, session.SessionID{}, "no events: the book has none in this time")
 		}
 		wide := 100
 		if width, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && width > 0 {
@@ -107,14 +106,12 @@ func printCountsJSON(to io.Writer, c history.Counts) error {
 }
 
 func printCountsCSV(to io.Writer, c history.Counts) error {
-	w := csv.NewWriter(to)
-	_ = w.Write([]string{"from", "logins", "refused", "ended", "peak", "peak_at"})
+	t := newCSV(to, "from", "logins", "refused", "ended", "peak", "peak_at")
 	for _, l := range stretchLines(c) {
 		n := func(v uint64) string { return strconv.FormatUint(v, 10) }
-		_ = w.Write([]string{l.From.Format(time.RFC3339), n(l.Logins), n(l.Refused), n(l.Ended), n(l.Peak), l.PeakAt.Format(time.RFC3339Nano)})
+		t.row(l.From.Format(time.RFC3339), n(l.Logins), n(l.Refused), n(l.Ended), n(l.Peak), l.PeakAt.Format(time.RFC3339Nano))
 	}
-	w.Flush()
-	return w.Error() // of any of the writes
+	return t.end()
 }
 
 // named has the counts by the stable names of what was counted.

@@ -94,7 +94,7 @@ func (c *auditVerify) Run(ctx context.Context, app *cli) error {
 	if c.File != "" {
 		said.Findings, said.Partitions, err = verifyFile(c.File, proof.NewVerifier(key, known...))
 	} else {
-		said.Findings, said.Partitions, err = c.verifyLive(ctx, app, proof.NewVerifier(key, known...))
+		said.Findings, said.Partitions, err = c.verifyLive(ctx, app, func() *proof.Verifier { return proof.NewVerifier(key, known...) })
 	}
 	if err != nil {
 		return err
@@ -177,12 +177,26 @@ func verifyFile(path string, v *proof.Verifier) ([]proof.Finding, []proof.Verifi
 	return proof.VerifyExport(f, v)
 }
 
-func (c *auditVerify) verifyLive(ctx context.Context, app *cli, v *proof.Verifier) (findings []proof.Finding, reached []proof.Verified, err error) {
+// firstCheckpoint is how long verify waits for a notary's first checkpoint, which it makes a second after the first page.
+const firstCheckpoint = 3 * time.Second
+
+// verifyLive verifies what is on the bus. A service that has just begun may not have signed anything yet: it is given a moment.
+func (c *auditVerify) verifyLive(ctx context.Context, app *cli, fresh func() *proof.Verifier) (findings []proof.Finding, reached []proof.Verified, err error) {
 	err = c.place.atBook(ctx, app, func(d *desk) error {
-		bar := newBar(false, "verify")
-		defer bar.clear()
-		findings, reached, err = proof.VerifyLive(ctx, &proof.Live{Bus: d.bus}, proof.ScanConfig{Partitions: d.partitions(), Progress: bar.show}, v)
-		return noNotary(err)
+		for end := time.Now().Add(firstCheckpoint); ; {
+			bar := newBar(false, "verify")
+			findings, reached, err = proof.VerifyLive(ctx, &proof.Live{Bus: d.bus}, proof.ScanConfig{Partitions: d.partitions(), Progress: bar.show}, fresh())
+			bar.clear()
+			_, unproved := proof.Unproved(reached)
+			if err != nil || len(findings) > 0 || !unproved || d.own != nil || time.Now().After(end) {
+				return noNotary(err)
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(firstCheckpoint / 20):
+			}
+		}
 	})
 	return findings, reached, err
 }
@@ -190,7 +204,8 @@ func (c *auditVerify) verifyLive(ctx context.Context, app *cli, v *proof.Verifie
 // noNotary says what it means that there are no checkpoints.
 func noNotary(err error) error {
 	if errors.Is(err, bus.ErrNotCreated) {
-		return refuse("no_notary", "there is no stream for checkpoints on this bus: it was made by an older program, and nothing has been signed")
+		return refuse("no_notary", "there is no stream for checkpoints on this bus: it was made by an older program, and nothing has been signed; "+
+			"the owner adds it with: rollbook init --upgrade")
 	}
 	return err
 }

@@ -157,7 +157,7 @@ func refuseBy(code session.Refusal, format string, args ...any) error {
 	return refuse(code.String(), format, args...)
 }
 
-// sentence is an error on one line.
+// sentence is an error on one line. It may hold a name that somebody has chosen.
 func sentence(err error) string {
-	return strings.Join(strings.Fields(err.Error()), " ")
+	return printable(strings.Join(strings.Fields(err.Error()), " "))
 }

@@ -11,6 +11,8 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"rollbook/engine/session"
 )
@@ -29,7 +31,7 @@ func told(reply session.Reply, err error, format string, args ...any) error {
 	if err := refuseBy(reply.Refusal, "the writer refused"); err != nil {
 		return err
 	}
-	_, err = fmt.Printf(format+"\n", args...)
+	_, err = fmt.Println(printable(fmt.Sprintf(format, args...)))
 	return err
 }
 
@@ -75,20 +77,38 @@ func (t *table) print(to io.Writer) error {
 	return nil
 }
 
-// printable keeps what users and clients have chosen from steering the terminal or breaking the table.
-func printable(cell string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, cell)
+// printJSON prints a value on one line.
+func printJSON(to io.Writer, v any) error {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return err
+	}
+	_, err := to.Write(escaped(text.Bytes()))
+	return err
 }
 
-func printJSON(to io.Writer, v any) error {
-	encoder := json.NewEncoder(to)
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(v)
+// escaped is JSON with whatever is not printable as \uXXXX: to who decodes it the same values, and to a screen that it is
+// shown on nothing that steers it. The encoder does so for line ends and the first 32 characters alone.
+func escaped(text []byte) []byte {
+	steers := func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
+	if bytes.IndexFunc(text, steers) < 0 {
+		return text
+	}
+	out := make([]byte, 0, len(text)+32)
+	for _, r := range string(text) {
+		switch {
+		case !steers(r):
+			out = utf8.AppendRune(out, r)
+		case r < 0x10000:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		}
+	}
+	return out
 }
 
 // printJSONLines prints one object a line.

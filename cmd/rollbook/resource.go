@@ -59,7 +59,7 @@ func (c *resourceApply) Run(ctx context.Context, app *cli) error {
 			if c.JSON {
 				return printJSON(os.Stdout, map[string]any{"name": name, "result": done})
 			}
-			_, err := fmt.Printf("%-9s  %s\n", done, name)
+			_, err := fmt.Printf("%-9s  %s\n", done, printable(string(name)))
 			return err
 		})
 	})
@@ -150,9 +150,9 @@ func (c *resourceShow) Run(ctx context.Context, app *cli) error {
 func showResource(to io.Writer, r session.Resource) error {
 	line := fmt.Sprintf("%s, %s", r.Name, r.Kind)
 	if r.Description != "" {
-		line += ": " + printable(r.Description)
+		line += ": " + r.Description
 	}
-	if _, err := fmt.Fprintln(to, line); err != nil {
+	if _, err := fmt.Fprintln(to, printable(line)); err != nil {
 		return err
 	}
 	for _, list := range []struct {
@@ -211,7 +211,7 @@ func (c *resourceRemove) Run(ctx context.Context, app *cli) error {
 			if err := refuseBy(reply.Refusal, "resource %q is not there", name); err != nil {
 				return err
 			}
-			fmt.Println("removed    " + name)
+			fmt.Println("removed    " + printable(name))
 		}
 		return nil
 	})

@@ -46,6 +46,9 @@ func (c *userScope) Run(ctx context.Context, app *cli) error {
 				return directoryRefusal(err)
 			}
 		}
+		if len(r.Scopes) == 0 {
+			return nothing("%s has no scopes, and gets what a venue grants to everybody", r.Names[0])
+		}
 		for _, scope := range r.Scopes {
 			if _, err := fmt.Println(printable(scope)); err != nil {
 				return err

@@ -163,8 +163,8 @@ func (c *sessionShow) Run(ctx context.Context, app *cli) error {
 		t.row("client", l.Client)
 		if l.Origin != nil {
 			t.row("logged in from", l.Origin.Address)
-			t.row("with", printable(l.Origin.Agent))
-			t.row("as", printable(l.Origin.Name))
+			t.row("with", l.Origin.Agent)
+			t.row("as", l.Origin.Name)
 		}
 		t.row("bound to its connection", fmt.Sprint(l.Bound))
 		t.row("refreshed", fmt.Sprintf("%d times", l.Generation-1))

@@ -107,7 +107,7 @@ func (c *userAdd) Run(ctx context.Context, app *cli) error {
 		if c.JSON {
 			return printJSON(os.Stdout, map[string]any{"user": record.User, "name": record.Names[0]})
 		}
-		_, err = fmt.Printf("added %s as %s\n", record.Names[0], record.User)
+		_, err = fmt.Printf("added %s as %s\n", printable(record.Names[0]), record.User)
 		return err
 	})
 }

@@ -173,7 +173,7 @@ func (c *webhookReplay) Run(ctx context.Context, app *cli) error {
 		if err := webhooks.Replay(ctx, kv, c.Endpoint, at.Partition, at.Page); err != nil {
 			return unknownWebhook(err)
 		}
-		_, err = fmt.Printf("%s goes on with page %d of partition %s\n", c.Endpoint, max(at.Page, 1), at.Partition)
+		_, err = fmt.Printf("%s goes on with page %d of partition %s\n", printable(c.Endpoint), max(at.Page, 1), at.Partition)
 		return err
 	})
 }
@@ -204,7 +204,7 @@ func (p place) atWebhooks(ctx context.Context, app *cli, do func(*desk, jetstrea
 	defer d.close()
 	kv, err := d.bus.Webhooks(ctx)
 	if errors.Is(err, bus.ErrNotCreated) {
-		return refuse("not_created", "%w", err)
+		return refuse("not_created", "%w: have the owner add the bucket with: %s", err, p.upgradeWith())
 	}
 	if err != nil {
 		return err

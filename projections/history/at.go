@@ -27,13 +27,8 @@ type Presence struct {
 // its SessionStarted, all events of the instant t included, and no more from its deadline on, also when the event that says
 // so was written later: live is what started <= t and t < deadline, by the book's clock.
 func (r *Reader) At(ctx context.Context, t session.Instant, user session.UserID) ([]Presence, error) {
-	books := r.cfg.Books
-	if user != "" {
-		p := bus.PartitionOf(string(user), len(books))
-		books = books[p : p+1]
-	}
 	var all []Presence
-	for _, book := range books {
+	for _, book := range r.books(user) {
 		present, err := r.at(ctx, book, t, user)
 		if err != nil {
 			return nil, fmt.Errorf("partition %s: %w", book.Partition(), err)
@@ -86,12 +81,8 @@ func clockOf(ctx context.Context, book Book) (clock session.Instant, err error) 
 	if err != nil || end == 0 {
 		return 0, err
 	}
-	err = book.Read(ctx, end-1, end, func(stored bus.StoredPage) error {
-		p, err := open(stored)
-		clock = p.time
-		return err
-	})
-	return clock, err
+	p, err := pageOf(ctx, book, end)
+	return p.time, err
 }
 
 // moment is the reading of one book for who was there at an instant.

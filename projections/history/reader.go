@@ -40,13 +40,8 @@ func (r *Reader) Progress() (read, of uint64) { return r.read.Load(), r.total.Lo
 // the lower one comes first. It returns fn's error as it is. The book can be read while it grows: what is appended after the
 // beginning is left out.
 func (r *Reader) Walk(ctx context.Context, q Query, fn func(Entry) error) error {
-	books := r.cfg.Books
-	if q.User != "" {
-		p := bus.PartitionOf(string(q.User), len(books))
-		books = books[p : p+1]
-	}
 	var streams []iter.Seq2[Entry, error]
-	for _, book := range books {
+	for _, book := range r.books(q.User) {
 		spans, err := r.plan(ctx, book, q.User)
 		if err != nil {
 			return fmt.Errorf("partition %s: %w", book.Partition(), err)

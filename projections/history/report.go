@@ -23,8 +23,8 @@ var reportText string
 var reportPage = template.Must(template.New("report").Parse(reportText))
 
 // Report is entries as one HTML page that needs nothing else: no network, no script. Its picture is a time line with a bar
-// for each session, by venue. Everything in it may come from clients, and stands there as text alone. It keeps what it is
-// given in memory.
+// for each session, by venue. Everything in it may come from clients, and stands there as text alone, all of it [Visible]. It
+// keeps what it is given in memory.
 type Report struct {
 	title   string
 	made    time.Time
@@ -62,7 +62,7 @@ type reportRow struct {
 
 // NewReport begins a report under a title that says what was asked for.
 func NewReport(title string, made time.Time) *Report {
-	return &Report{title: title, made: made, bars: map[session.SessionID]*reportBar{}}
+	return &Report{title: Visible(title), made: made, bars: map[session.SessionID]*reportBar{}}
 }
 
 // Events is how many were added, Sessions how many sessions began among them.
@@ -71,6 +71,7 @@ func (r *Report) Sessions() int { return len(r.order) + r.hidden }
 
 // Add takes an entry, in the order of Walk; user and what are how to show whose it is and what it says.
 func (r *Report) Add(e Entry, user, what string) {
+	user, what = Visible(user), Visible(what)
 	at := e.Event.When()
 	r.events++
 	if r.first == 0 {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"rollbook/bus"
 	"rollbook/engine/session"
@@ -68,7 +69,7 @@ func TestReportIsTextAlone(t *testing.T) {
 	hostile := []string{
 		`<script>hostile()</script>`, `"><img src=x onerror=hostile()>`, `' onload='hostile()`, `</title><script>hostile()</script>`,
 		`</style><script>hostile()</script>`, `]]><svg onload=hostile()>`, `<!-- hostile`, `{{.hostile}}`, `javascript:hostile()`, `&lt;hostile&gt;&#x3c;hostile`,
-		"hostile\u2028\u202e", `</svg></table><iframe src="//hostile">`,
+		"hostile\u2028\u202e\x1b[2J\u009b\xff", `</svg></table><iframe src="//hostile">`,
 	}
 	r := NewReport(hostile[0], time.Unix(0, int64(base)))
 	roll := NewRoll()
@@ -89,9 +90,12 @@ func TestReportIsTextAlone(t *testing.T) {
 	must(t, r.Write(&page))
 	got := look(t, page.Bytes())
 	for _, text := range hostile {
-		if n := strings.Count(got.text, text); n < 3 {
-			t.Errorf("%q stands in the text %d times", text, n)
+		if n := strings.Count(got.text, Visible(text)); n < 3 {
+			t.Errorf("%q stands in the text %d times", Visible(text), n)
 		}
+	}
+	if i := strings.IndexFunc(page.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
+		t.Errorf("the page holds %q", page.String()[i:i+10])
 	}
 	if strings.Contains(page.String(), "http:") || strings.Contains(page.String(), "https:") {
 		t.Error("the page names something on a network")
