@@ -80,10 +80,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	adapters.NeverStore(w.Header())
 	h.origins.Allow(w, r)
 	at := route(r.URL.Path)
+	_, call := calls[at]
 	switch {
 	case r.Method == http.MethodOptions:
 		h.bounded(w, func() { h.origins.Preflight(w) })
-	case adapters.IsUpgrade(r):
+	case adapters.IsUpgrade(r) && !call: // a call is answered as one, whatever else it offers (RFC 9110, 7.8)
 		h.serveSocket(w, r, at)
 	default:
 		h.serveCall(w, r, at)

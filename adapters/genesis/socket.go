@@ -67,7 +67,7 @@ type watched struct {
 	stop  func()          // ends the watch
 }
 
-// serveSocket keeps a socket until it closes; at is the call that the path names, empty where sockets are. A handshake
+// serveSocket keeps a socket until it closes; at is what the path names, empty where sockets are. A handshake
 // that is refused has its HTTP status whatever the mode: 200 would be no answer to it.
 func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request, at string) {
 	s := &socket{

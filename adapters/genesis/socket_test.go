@@ -257,7 +257,7 @@ func TestFailedHandshakes(t *testing.T) {
 		}
 	}
 	headers := []string{"Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
-	for _, path := range []string{"/other", "/gwf/other/", "/ws", "/event-login-auth", "/heartbeat-ping"} {
+	for _, path := range []string{"/other", "/gwf/other/", "/ws"} {
 		if r := ask(t, server.Client(), "GET", server.URL+path, "", headers...); r.status != 404 || r.MessageType != messageNack || r.code() != "FEATURE_NOT_FOUND" {
 			t.Errorf("a socket at %s: %d %s", path, r.status, r.raw)
 		}
