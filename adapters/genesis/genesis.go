@@ -80,11 +80,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	adapters.NeverStore(w.Header())
 	h.origins.Allow(w, r)
 	at := route(r.URL.Path)
+	_, call := calls[at]
 	switch {
 	case r.Method == http.MethodOptions:
 		h.bounded(w, func() { h.origins.Preflight(w) })
-	case at == "" && adapters.IsUpgrade(r):
-		h.serveSocket(w, r)
+	case adapters.IsUpgrade(r) && !call: // a call is answered as one, whatever else it offers (RFC 9110, 7.8)
+		h.serveSocket(w, r, at)
 	default:
 		h.serveCall(w, r, at)
 	}

@@ -67,14 +67,14 @@ type watched struct {
 	stop  func()          // ends the watch
 }
 
-// serveSocket keeps a socket until it closes. A handshake that is refused has its HTTP status whatever the mode: 200
-// would be no answer to it.
-func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request) {
+// serveSocket keeps a socket until it closes; at is what the path names, empty where sockets are. A handshake
+// that is refused has its HTTP status whatever the mode: 200 would be no answer to it.
+func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request, at string) {
 	s := &socket{
 		h: h, cookie: h.readCookies(r), gone: make(chan struct{}), holds: make(map[session.SessionID]*watched),
 		limit: adapters.NewMessageRate(h.cfg.MessageRate), origin: adapters.OriginOf(r), times: socketTimes{opened: h.cfg.Now().UnixMilli()},
 	}
-	if fault := s.admit(r); fault != nil {
+	if fault := s.admit(r, at); fault != nil {
 		h.replied(classSocket, fault)
 		h.bounded(w, func() {
 			w.Header().Set("Content-Type", adapters.JSONType)
@@ -98,7 +98,10 @@ func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request) {
 }
 
 // admit says whether the handshake may go on, and then counts the socket.
-func (s *socket) admit(r *http.Request) *fault {
+func (s *socket) admit(r *http.Request, at string) *fault {
+	if at != "" {
+		return &fault{code: "FEATURE_NOT_FOUND", status: http.StatusNotFound, text: "The sockets are at /, /gwf/ and /sm/"}
+	}
 	if fault := handshakeFault(r); fault != nil {
 		return fault
 	}

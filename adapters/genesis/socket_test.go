@@ -256,6 +256,12 @@ func TestFailedHandshakes(t *testing.T) {
 			t.Errorf("%s %q: %d %s", test.name, test.value, r.status, r.raw)
 		}
 	}
+	headers := []string{"Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
+	for _, path := range []string{"/other", "/gwf/other/", "/ws"} {
+		if r := ask(t, server.Client(), "GET", server.URL+path, "", headers...); r.status != 404 || r.MessageType != messageNack || r.code() != "FEATURE_NOT_FOUND" {
+			t.Errorf("a socket at %s: %d %s", path, r.status, r.raw)
+		}
+	}
 	for _, connection := range []string{"xupgrade", "close"} { // no handshake at all, but a call of the root
 		r := ask(t, server.Client(), "GET", server.URL+"/", "", "Upgrade: websocket", "Connection: "+connection)
 		if r.code() != "FEATURE_NOT_FOUND" {

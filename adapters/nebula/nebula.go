@@ -88,7 +88,8 @@ func (h *Handler) Metrics() *adapters.Replies { return h.replies }
 // board is away it tries again.
 func (h *Handler) Run(ctx context.Context) error { return h.keys.run(ctx) }
 
-// ServeHTTP answers an HTTP call, or keeps a socket until it closes. It never redirects.
+// ServeHTTP answers an HTTP call, or keeps a socket until it closes. Paths are read without regard to doubled slashes and
+// to one at the end: clients put them together from a base that may end in one. It never redirects.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	adapters.NeverStore(w.Header())
 	h.origins.Allow(w, r)
@@ -97,14 +98,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	adapters.LimitReading(w, h.cfg.CallTimeout)
-	switch path := r.URL.Path; {
+	switch path := "/" + strings.Join(strings.FieldsFunc(r.URL.Path, func(c rune) bool { return c == '/' }), "/"); {
 	case r.Method == http.MethodOptions:
 		h.origins.Preflight(w)
 	case path == tokenPath && r.Method == http.MethodPost:
 		h.serveToken(w, r)
 	case path == jwksPath && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		h.serveKeys(w, r)
-	case strings.HasPrefix(path, restPrefix) && path != tokenPath:
+	case strings.HasPrefix(path+"/", restPrefix) && path != tokenPath:
 		h.serveRest(w, r)
 	default:
 		h.refuse(w, classOther, &notFound)

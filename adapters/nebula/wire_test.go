@@ -33,7 +33,7 @@ func request(t *testing.T, server *httptest.Server, method, path, body string, h
 		header.Set(headers[i], headers[i+1])
 	}
 	response, reply := adapterstest.Call(t, server.Client(), method, server.URL+path, body, header)
-	if cache := response.Header.Get("Cache-Control"); cache != "no-store" && path != jwksPath {
+	if cache := response.Header.Get("Cache-Control"); cache != "no-store" && strings.TrimSuffix(path, "/") != jwksPath {
 		t.Errorf("%s %s: Cache-Control %q", method, path, cache)
 	}
 	return response, reply
@@ -129,6 +129,24 @@ func kinds(t *testing.T, data []byte) (fields []string) {
 		fields = append(fields, fmt.Sprintf("%s %T", name, value))
 	}
 	return fields
+}
+
+// TestPathsWithMoreSlashes asks as clients do whose base URL ends in a slash, or whose path does.
+func TestPathsWithMoreSlashes(t *testing.T) {
+	d := serve(t, Config{})
+	for _, path := range []string{tokenPath, tokenPath + "/", "/" + tokenPath, "/trader-api//auth/token//"} {
+		if response, body := request(t, d.Server, "POST", path, `{"email":"`+jane+`","password":"`+password+`"}`); response.StatusCode != 200 {
+			t.Errorf("%s: %d %s", path, response.StatusCode, body)
+		}
+	}
+	for path, want := range map[string]int{jwksPath + "/": 404, "/" + jwksPath + "/": 404, restPrefix: 401, "//trader-api//broker": 401, "/trader-apis": 404} {
+		if response, body := request(t, d.Server, "POST", path, `{}`); response.StatusCode != want {
+			t.Errorf("POST %s: %d %s", path, response.StatusCode, body)
+		}
+	}
+	if response, body := request(t, d.Server, "GET", jwksPath+"/", ""); response.StatusCode != 200 {
+		t.Errorf("the keys: %d %s", response.StatusCode, body)
+	}
 }
 
 // TestSeedToken compares a token with the one of the venue's page: the same claims in the same order with the same types

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"maps"
+	"slices"
 	"strings"
 
 	"rollbook/adapters"
@@ -88,6 +90,22 @@ func (h *Handler) provider(name string) Provider {
 		}
 	}
 	return h.cfg.Providers[name]
+}
+
+// scheme is the provider's name that an authentication scheme means: the one that is spelled like it, else one that
+// differs in case alone. Without any it is the scheme itself.
+func (h *Handler) scheme(name string) string {
+	names := append(slices.Sorted(maps.Keys(h.cfg.Providers)), bearer)
+	names = append(names, h.cfg.Directory...)
+	if slices.Contains(names, name) {
+		return name
+	}
+	for _, known := range names {
+		if strings.EqualFold(known, name) {
+			return known
+		}
+	}
+	return name
 }
 
 // knowsClient reports whether the client program may log users in.

@@ -97,7 +97,7 @@ func (h *Handler) handshake(w http.ResponseWriter, r *http.Request) {
 }
 
 // authorise judges the header Authorization, "<Provider> <AccessToken>" (RFC 6750, 2.1). Without one the client
-// authenticates later.
+// authenticates later. The provider's name is an authentication scheme here, whose case does not count (RFC 9110, 11.1).
 func (s *socket) authorise(r *http.Request) verdict {
 	header := r.Header.Get("Authorization")
 	if header == "" {
@@ -111,7 +111,7 @@ func (s *socket) authorise(r *http.Request) verdict {
 	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.present(ctx, provider, token)
+	return s.present(ctx, s.h.scheme(provider), token)
 }
 
 // run reads and answers until the socket closes, and leaves the session to linger.

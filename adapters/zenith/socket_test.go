@@ -119,13 +119,13 @@ func TestHandshake(t *testing.T) {
 		t.Errorf("the token is %q", in.AccessToken)
 	}
 	for _, header := range []string{"Bearer " + in.AccessToken, "BasicAuth  " + in.AccessToken, "Bearer " + base64.StdEncoding.EncodeToString([]byte(in.AccessToken)),
-		"Bearer " + strings.TrimRight(in.AccessToken, "=")} {
+		"Bearer " + strings.TrimRight(in.AccessToken, "="), "bearer " + in.AccessToken, "BEARER " + in.AccessToken, "basicauth " + in.AccessToken} {
 		conn := dial(t, server, http.Header{"Authorization": {header}})
 		if r := ask(t, conn, whoFrame); r.Result != "Success" || r.UserID != "u1janedee" || r.AccessToken != in.AccessToken {
 			t.Errorf("%s: %s", header, r.raw)
 		}
 	}
-	for _, header := range []string{"Bearer x", "Bearer " + fakeToken(99), "Nobody " + in.AccessToken, "Basic amFuZTpkZWU=", "Bearer access" + in.AccessToken} {
+	for _, header := range []string{"Bearer x", "Bearer " + fakeToken(99), "Nobody " + in.AccessToken, "bearers " + in.AccessToken, "Basic amFuZTpkZWU=", "Bearer access" + in.AccessToken} {
 		if _, response, err := handshake(server, http.Header{"Authorization": {header}}, "ZenithJson"); err == nil || response == nil || response.StatusCode != 403 {
 			t.Errorf("%s: %v", header, err)
 		}

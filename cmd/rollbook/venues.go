@@ -248,14 +248,15 @@ func zenithRoute(path string) string {
 }
 
 func nebulaRoute(path string) string {
+	path = segments(path, false)
 	switch {
-	case path == "/trader-api/auth/token":
+	case path == "trader-api/auth/token":
 		return "login"
-	case path == "/.well-known/jwks.json":
+	case path == ".well-known/jwks.json":
 		return "keys"
-	case strings.HasPrefix(path, "/trader-api/"):
+	case strings.HasPrefix(path+"/", "trader-api/"):
 		return "rest"
-	case path == "/":
+	case path == "":
 		return "socket"
 	}
 	return "other"

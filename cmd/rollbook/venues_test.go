@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -248,6 +249,47 @@ func TestIssuers(t *testing.T) {
 	}
 }
 
+// TestVenueSettingsReachTheVenues: what a venue's page names as a setting can be set.
+func TestVenueSettingsReachTheVenues(t *testing.T) {
+	var c cli
+	hash := strings.Repeat("ab", 32)
+	if _, err := parserOf(t, &c).Parse([]string{"serve", "--te-refresh-in-body", "--te-one-time-bearer",
+		"--advauth-split-auth-errors", "--advauth-disabled-status", "404", "--advauth-disabled-code", "1009", "--advauth-unavailable-status", "503",
+		"--zenith-clients", "TriOptimum,MotifID=" + hash,
+		"--nebula-client-id", "azp", "--nebula-timestamp-window", "2m", "--nebula-reusable-signatures", "--nebula-raw-secrets",
+		"--nebula-allowed-origins", "https://app.example.com"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Serve.check(everything); err != nil {
+		t.Fatal(err)
+	}
+	s := &c.Serve.venueSettings
+	if te := s.teConfig(); !te.RefreshInBody || !te.OneTimeBearer {
+		t.Errorf("%+v", te)
+	}
+	if a := s.advAuthConfig([32]byte{}); !a.SplitAuthErrors || a.DisabledStatus != 404 || a.DisabledCode != 1009 || a.UnavailableStatus != 503 {
+		t.Errorf("%+v", a)
+	}
+	if z := s.zenithConfig(); !reflect.DeepEqual(z.Clients, map[string]string{"TriOptimum": "", "MotifID": hash}) {
+		t.Errorf("%+v", z)
+	}
+	n, err := s.nebulaConfig()
+	if err != nil || n.ClientID != "azp" || n.TimestampWindow != 2*time.Minute || !n.ReusableSignatures || !n.RawSecrets ||
+		!slices.Equal(n.AllowedOrigins, []string{"https://app.example.com"}) {
+		t.Errorf("%+v, %v", n, err)
+	}
+	for _, bad := range [][]string{{"--advauth-disabled-status", "200"}, {"--advauth-unavailable-status", "502"}, {"--zenith-clients", "x=y"},
+		{"--zenith-clients", "=" + hash}, {"--nebula-timestamp-window", "5m"}, {"--nebula-allowed-origins", "app.example.com"}} {
+		var c cli
+		if _, err := parserOf(t, &c).Parse(append([]string{"serve"}, bad...)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Serve.check(everything); err == nil {
+			t.Errorf("%v is taken", bad)
+		}
+	}
+}
+
 // TestRoutesAreBounded: whatever clients ask for, the metrics have a few classes.
 func TestRoutesAreBounded(t *testing.T) {
 	var c cli
@@ -262,7 +304,7 @@ func TestRoutesAreBounded(t *testing.T) {
 		"traderevolution /proftrading/rest/auth/token": "login", "traderevolution //auth/token/refresh/": "refresh",
 		"traderevolution /proftrading/restless": "other", "traderevolution /external/token": "issue",
 		"advauth /AktionNEXT/API/Login/AdvAuth": "answer", "advauth /api/login": "login", "advauth /apilogin": "other",
-		"zenith /zenith/": "socket", "nebula /trader-api/auth/token": "login", "nebula /x": "other", "nebula /": "socket",
+		"zenith /zenith/": "socket", "nebula /trader-api/auth/token": "login", "nebula //trader-api/auth/token/": "login", "nebula /trader-api//x": "rest", "nebula /trader-apis": "other", "nebula /x": "other", "nebula /": "socket",
 	}
 	for _, d := range doors {
 		for line, want := range known {

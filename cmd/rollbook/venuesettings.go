@@ -36,6 +36,8 @@ type venueSettings struct {
 type teSettings struct {
 	BasePath       string `help:"Where TraderEvolution's clients expect the API; it is served below / as well." default:"/proftrading/rest" placeholder:"PATH" env:"ROLLBOOK_TE_BASE_PATH"`
 	StandardStatus bool   `help:"Give refusals the HTTP status that RFC 9110 has for them. Default: no, only those of the vendor's list." env:"ROLLBOOK_TE_STANDARD_STATUS"`
+	RefreshInBody  bool   `help:"Take the refresh token from the body of the GET too, when there is no header token. Default: no." env:"ROLLBOOK_TE_REFRESH_IN_BODY"`
+	OneTimeBearer  bool   `help:"Ask for a bearer token at the two calls that redeem one-time tokens. Default: no." env:"ROLLBOOK_TE_ONE_TIME_BEARER"`
 	CallRate       int    `help:"How many calls a second are taken from one address. Behind a proxy that --trusted-proxies does not name all clients have its address: turn this off there. 0: 200. Negative: no limit." default:"200" placeholder:"N" env:"ROLLBOOK_TE_CALL_RATE"`
 
 	tePolicy `embed:""`
@@ -46,6 +48,10 @@ type advAuthSettings struct {
 	Profile           string `help:"What the answer to a challenge is: hmac, or desfire for device clients. One for all clients." enum:"hmac,desfire" default:"hmac" env:"ROLLBOOK_ADVAUTH_PROFILE"`
 	DisableAdvAuth    bool   `help:"Disable login/advAuthInit and login/advAuth. Default: no." env:"ROLLBOOK_ADVAUTH_DISABLE_ADV_AUTH"`
 	DisablePlainLogin bool   `help:"Disable the login with the API key itself. Default: no." env:"ROLLBOOK_ADVAUTH_DISABLE_PLAIN_LOGIN"`
+	DisabledStatus    int    `help:"The HTTP status of a method that is disabled. 0: 403." default:"403" placeholder:"STATUS" env:"ROLLBOOK_ADVAUTH_DISABLED_STATUS"`
+	DisabledCode      int    `help:"The error number of a method that is disabled. 0: 1005." default:"1005" placeholder:"N" env:"ROLLBOOK_ADVAUTH_DISABLED_CODE"`
+	SplitAuthErrors   bool   `help:"Refuse a wrong key or answer of a login that exists with 1004, as the vendor's table has it: it tells anybody which logins exist. Default: no, 1003 for both." env:"ROLLBOOK_ADVAUTH_SPLIT_AUTH_ERRORS"`
+	UnavailableStatus int    `help:"The HTTP status while the book cannot be reached: 500, or 503 where a balancer should look for another pod. 0: 500." default:"500" placeholder:"STATUS" env:"ROLLBOOK_ADVAUTH_UNAVAILABLE_STATUS"`
 	ExpireDate        string `help:"How replies carry ExpireDate: none, iso, or microsoft for /Date(...)/." enum:"none,iso,microsoft" default:"none" env:"ROLLBOOK_ADVAUTH_EXPIRE_DATE"`
 	LoginRate         int    `help:"How many logins a second this process takes to the book. 0: 2000." default:"2000" placeholder:"N" env:"ROLLBOOK_ADVAUTH_LOGIN_RATE"`
 
@@ -57,6 +63,7 @@ type zenithSettings struct {
 	EchoTopic      bool          `help:"Answer AuthCode under the topic AuthCode. Default: no, under Identify, as the venue's sample does." env:"ROLLBOOK_ZENITH_ECHO_TOPIC"`
 	SayRejected    bool          `help:"Refuse with Rejected, which the vendor's client looks for, in place of the documented Reject. Default: no." env:"ROLLBOOK_ZENITH_SAY_REJECTED"`
 	TradingOverTLS bool          `name:"trading-over-tls" help:"Grant the trading scopes only over TLS that ends in this process. Default: no." env:"ROLLBOOK_ZENITH_TRADING_OVER_TLS"`
+	Clients        []string      `help:"The client programs that may log users in: each a ClientID, and after = the SHA-256 of its ClientSecret in hex where it has one. Empty: any, and secrets are not looked at." placeholder:"ID" env:"ROLLBOOK_ZENITH_CLIENTS"`
 	Linger         time.Duration `help:"How long a session outlives the socket it was on, so that its client can come back. 0: it ends with the socket. Negative: for ever." default:"2m" placeholder:"TIME" env:"ROLLBOOK_ZENITH_LINGER"`
 	Issuers        []string      `help:"OpenID Connect issuers that vouch for users: each a URL and words after it, provider=NAME client=ID and alias=NAME or by-email, and where they apply secret-file=FILE redirect=URL max-age=TIME reusable. Several are separated by semicolons. Empty: none." sep:";" placeholder:"ISSUER" env:"ROLLBOOK_ZENITH_ISSUERS"`
 
@@ -65,11 +72,16 @@ type zenithSettings struct {
 
 // nebulaSettings are [nebula.Config], and its policy.
 type nebulaSettings struct {
-	Issuer     string   `help:"The claim iss of the tokens: the address at which clients reach the service, with a slash at the end. The same for all pods." default:"https://nebula.rollbook.example/" placeholder:"URL" env:"ROLLBOOK_NEBULA_ISSUER"`
-	Audience   string   `help:"The claim aud of the tokens. The same for all pods." default:"exberry-trading" placeholder:"NAME" env:"ROLLBOOK_NEBULA_AUDIENCE"`
-	ExchangeID int64    `name:"exchange-id" help:"The claim exchangeId of the tokens. 0: 1." default:"1" placeholder:"N" env:"ROLLBOOK_NEBULA_EXCHANGE_ID"`
-	MpID       int64    `name:"mp-id" help:"The claim mpId of the tokens. 0: 1." default:"1" placeholder:"N" env:"ROLLBOOK_NEBULA_MP_ID"`
-	Issuers    []string `help:"Issuers whose tokens createSession accepts beside our own: each a URL and words after it, audience=NAME and alias=NAME or by-email. Several are separated by semicolons. Empty: none." sep:";" placeholder:"ISSUER" env:"ROLLBOOK_NEBULA_ISSUERS"`
+	Issuer             string        `help:"The claim iss of the tokens: the address at which clients reach the service, with a slash at the end. The same for all pods." default:"https://nebula.rollbook.example/" placeholder:"URL" env:"ROLLBOOK_NEBULA_ISSUER"`
+	Audience           string        `help:"The claim aud of the tokens. The same for all pods." default:"exberry-trading" placeholder:"NAME" env:"ROLLBOOK_NEBULA_AUDIENCE"`
+	ExchangeID         int64         `name:"exchange-id" help:"The claim exchangeId of the tokens. 0: 1." default:"1" placeholder:"N" env:"ROLLBOOK_NEBULA_EXCHANGE_ID"`
+	MpID               int64         `name:"mp-id" help:"The claim mpId of the tokens. 0: 1." default:"1" placeholder:"N" env:"ROLLBOOK_NEBULA_MP_ID"`
+	ClientID           string        `name:"client-id" help:"The claim azp of the tokens." default:"rollbook" placeholder:"NAME" env:"ROLLBOOK_NEBULA_CLIENT_ID"`
+	TimestampWindow    time.Duration `help:"How far the timestamp of an API key's signature may be from this machine's clock, at most 4m. 0: 1m." default:"1m" placeholder:"TIME" env:"ROLLBOOK_NEBULA_TIMESTAMP_WINDOW"`
+	ReusableSignatures bool          `help:"Let an API key's signature open several sessions within the window. Default: no, each opens one." env:"ROLLBOOK_NEBULA_REUSABLE_SIGNATURES"`
+	RawSecrets         bool          `help:"Have clients sign with the bytes of their API key. Default: no, with the text of these bytes in lower-case hex." env:"ROLLBOOK_NEBULA_RAW_SECRETS"`
+	AllowedOrigins     []string      `help:"The pages that may call and open sockets, such as https://app.example.com; * stands for all. Empty: none." default:"*" placeholder:"ORIGIN" env:"ROLLBOOK_NEBULA_ALLOWED_ORIGINS"`
+	Issuers            []string      `help:"Issuers whose tokens createSession accepts beside our own: each a URL and words after it, audience=NAME and alias=NAME or by-email. Several are separated by semicolons. Empty: none." sep:";" placeholder:"ISSUER" env:"ROLLBOOK_NEBULA_ISSUERS"`
 
 	nebulaPolicy `embed:""`
 }
@@ -110,6 +122,9 @@ func (s *venueSettings) check() error {
 	if err := s.advAuthConfig([32]byte{}).Validate(); err != nil {
 		return refuse("usage", "advauth: %w", err)
 	}
+	if err := s.zenithConfig().Validate(); err != nil {
+		return refuse("usage", "zenith: %w", err)
+	}
 	issuers, err := s.zenithIssuers()
 	if err != nil {
 		return refuse("usage", "zenith: %w", err)
@@ -132,6 +147,7 @@ func (s *venueSettings) check() error {
 func (s *venueSettings) teConfig() traderevolution.Config {
 	c := traderevolution.DefaultConfig()
 	c.BasePath, c.StandardStatus, c.CallRate = s.TE.BasePath, s.TE.StandardStatus, s.TE.CallRate
+	c.RefreshInBody, c.OneTimeBearer = s.TE.RefreshInBody, s.TE.OneTimeBearer
 	return c
 }
 
@@ -146,6 +162,8 @@ func (s *venueSettings) advAuthConfig(deployment [32]byte) advauth.Config {
 	c.Profile = map[string]advauth.Profile{"hmac": advauth.HMAC, "desfire": advauth.DESFire}[a.Profile]
 	c.ExpireDate = map[string]advauth.DateForm{"none": advauth.NoDate, "iso": advauth.ISODate, "microsoft": advauth.MicrosoftDate}[a.ExpireDate]
 	c.DisableAdvAuth, c.DisablePlainLogin, c.LoginRate = a.DisableAdvAuth, a.DisablePlainLogin, a.LoginRate
+	c.DisabledStatus, c.DisabledCode = a.DisabledStatus, a.DisabledCode
+	c.SplitAuthErrors, c.UnavailableStatus = a.SplitAuthErrors, a.UnavailableStatus
 	return c
 }
 
@@ -153,6 +171,13 @@ func (s *venueSettings) advAuthConfig(deployment [32]byte) advauth.Config {
 func (s *venueSettings) zenithConfig() zenith.Config {
 	c, z := zenith.DefaultConfig(), s.Zenith
 	c.EchoTopic, c.SayRejected, c.TradingOverTLS, c.Linger = z.EchoTopic, z.SayRejected, z.TradingOverTLS, z.Linger
+	for _, client := range z.Clients {
+		if c.Clients == nil {
+			c.Clients = map[string]string{}
+		}
+		id, hash, _ := strings.Cut(client, "=")
+		c.Clients[id] = hash
+	}
 	return c
 }
 
@@ -202,6 +227,8 @@ func (s *venueSettings) zenithNames(issuers map[string]zenith.OIDCConfig) error 
 func (s *venueSettings) nebulaConfig() (nebula.Config, error) {
 	c, n := nebula.DefaultConfig(), s.Nebula
 	c.Issuer, c.Audience, c.ExchangeID, c.MpID = n.Issuer, n.Audience, n.ExchangeID, n.MpID
+	c.ClientID, c.AllowedOrigins = n.ClientID, append([]string{}, n.AllowedOrigins...) // none given is none, and not nil
+	c.TimestampWindow, c.ReusableSignatures, c.RawSecrets = n.TimestampWindow, n.ReusableSignatures, n.RawSecrets
 	for _, text := range n.Issuers {
 		i, err := parseIssuer(text, "audience", "alias", "by-email")
 		if err != nil {
