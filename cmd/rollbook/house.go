@@ -308,7 +308,7 @@ func (h *house) close() {
 // servers are the HTTP servers: that of operations, and those of the venues.
 func (h *house) servers() (operations *web, venues []*web) {
 	operations = newWeb("operations", h.operationsAt, newOperations(h.status, h.registry), h.log)
-	operations.server.WriteTimeout = 10 * time.Second // the venues' handlers have bounds of their own
+	operations.server.WriteTimeout = 10 * time.Second // nothing is asked of the book for it
 	return operations, h.venueServers()
 }
 
