@@ -68,6 +68,7 @@ type FeedEvent struct {
 type FeedMarker struct {
 	Seq    uint64    // in the stream; 0: there is none
 	At     Position  // of the last event published
+	Batch  string    // the batch that it ended, as ID names it; empty when this process has published it
 	Stored time.Time // the server's clock; zero when this process has published it
 }
 
@@ -94,7 +95,7 @@ func (f *Feed) Marker(ctx context.Context) (FeedMarker, error) {
 	if !ok || err != nil || err2 != nil || at.Partition != f.p {
 		return FeedMarker{}, fmt.Errorf("read the feed's marker of partition %s: it is none of this program's", f.p)
 	}
-	return FeedMarker{Seq: seq, At: at, Stored: stored}, nil
+	return FeedMarker{Seq: seq, At: at, Batch: headerOf(m, headerBatch), Stored: stored}, nil
 }
 
 // FeedState is what the leader of the feed's stream says of it.
@@ -132,18 +133,23 @@ func (f *Feed) Begin(events []FeedEvent, at Position) (*FeedBatch, error) {
 	var id [8]byte
 	_, _ = rand.Read(id[:])
 	b := &FeedBatch{feed: f, id: hex.EncodeToString(id[:]), n: len(events), last: at}
+	// One message for all of them: the client has copied it when it returns.
+	seq, position, when := []string{""}, []string{""}, []string{""}
+	m := &nats.Msg{Header: nats.Header{headerBatch: {b.id}, headerBatchSeq: seq, HeaderPosition: position, HeaderTime: when}}
 	for i := range events {
 		e := &events[i]
-		m := &nats.Msg{Subject: FeedSubject(f.p, e.User, e.Type), Data: e.Data, Header: nats.Header{
-			headerBatch: {b.id}, headerBatchSeq: {strconv.Itoa(i + 1)},
-			HeaderPosition: {e.At.String()}, HeaderTime: {e.Time.UTC().Format(time.RFC3339Nano)},
-		}}
+		m.Subject, m.Data = FeedSubject(f.p, e.User, e.Type), e.Data
+		seq[0], position[0], when[0] = strconv.Itoa(i+1), e.At.String(), e.Time.UTC().Format(time.RFC3339Nano)
 		if err := f.bus.nc.PublishMsg(m); err != nil {
 			return nil, fmt.Errorf("publish to the feed: %w: %w", ErrNotStored, closedOr(err))
 		}
 	}
 	return b, nil
 }
+
+// ID names the batch for ever: whoever has not learned its outcome and finds it in
+// a marker knows that it was stored.
+func (b *FeedBatch) ID() string { return b.id }
 
 // Commit stores the batch after the given marker, all of it or nothing, and gives
 // the new marker. It waits at most 5 s. All but nil is one of:

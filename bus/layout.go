@@ -74,6 +74,9 @@ func (b *Bus) Create(ctx context.Context, l Layout) error {
 	if err := b.checkEmpty(ctx); err != nil {
 		return fmt.Errorf("create the book: %w", err)
 	}
+	if err := b.checkNothingBeside(ctx, l); err != nil {
+		return fmt.Errorf("create the book: %w", err)
+	}
 	if err := b.createBeside(ctx, l); err != nil {
 		return fmt.Errorf("create the book: %w", err)
 	}
@@ -100,8 +103,25 @@ func (b *Bus) createBeside(ctx context.Context, l Layout) error {
 		return fmt.Errorf("the keys: %w", err)
 	}
 	for _, cfg := range sideStreams(l) {
-		if _, err := b.js.CreateStream(ctx, cfg); err != nil {
+		if _, err := b.js.CreateStream(ctx, cfg); err != nil && !boundElsewhere(cfg, err) {
 			return fmt.Errorf("%s: %w", cfg.Name, err)
+		}
+	}
+	return nil
+}
+
+// checkNothingBeside refuses a place without a book where a stream beside one holds
+// something: snapshots, checkpoints and the feed's markers name pages, and would be
+// taken for this book's as soon as it has come that far.
+func (b *Bus) checkNothingBeside(ctx context.Context, l Layout) error {
+	for _, cfg := range sideStreams(l) {
+		info, err := b.stream(ctx, cfg.Name)
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+		case err != nil:
+			return err
+		case info.State.LastSeq > 0:
+			return fmt.Errorf("%w: no book, but %s of one, which must be deleted first", ErrExists, cfg.Name)
 		}
 	}
 	return nil

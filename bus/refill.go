@@ -232,6 +232,9 @@ func (b *Bus) checkRestorable(ctx context.Context, l Layout) (map[string]*jetstr
 	if marked > 0 {
 		return books, nil
 	}
+	if err := b.checkNothingBeside(ctx, l); err != nil {
+		return nil, err
+	}
 	users, err := b.stream(ctx, streamDirectory)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return books, nil
@@ -240,6 +243,35 @@ func (b *Bus) checkRestorable(ctx context.Context, l Layout) (map[string]*jetstr
 		err = fmt.Errorf("%w: no book, but a directory with users", ErrExists)
 	}
 	return books, err
+}
+
+// metaRestored names, in the metadata of the feed's stream, the restores in the past
+// of its book, each as partition/page/id, separated by spaces: the readers of the
+// feed, who may not read books, tell by them one life of a book from another.
+const metaRestored = "rollbook-restored"
+
+// MarkFeed has the feed's stream name the restores in the past of its book. It
+// belongs before FinishRestore: no event is published until then.
+func (b *Bus) MarkFeed(ctx context.Context, restores []string) error {
+	ctx, cancel := context.WithTimeout(ctx, createPatience)
+	defer cancel()
+	info, err := b.stream(ctx, StreamFeed)
+	if err != nil {
+		return fmt.Errorf("mark the feed as a restored book's: %w", err)
+	}
+	cfg, text := info.Config, strings.Join(restores, " ")
+	if cfg.Metadata[metaRestored] == text {
+		return nil
+	}
+	cfg.Metadata = maps.Clone(cfg.Metadata)
+	if cfg.Metadata == nil {
+		cfg.Metadata = map[string]string{}
+	}
+	cfg.Metadata[metaRestored] = text
+	if _, err := b.js.UpdateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("mark the feed as a restored book's: %w", err)
+	}
+	return nil
 }
 
 // FinishRestore takes the mark from the books, BOOK_0's last. The caller has seen

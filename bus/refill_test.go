@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -86,6 +87,34 @@ func TestRefill(t *testing.T) {
 	_, err = b.Open(t.Context())
 	ok(t, err)
 	want(t, b.BeginRestore(t.Context(), bus.Layout{Partitions: 2, Replicas: 1}), bus.ErrExists)
+}
+
+// TestNothingBesideAnother: where a stream beside a book has something of one, neither a book is made nor one restored; the
+// feed names the restores of its book until it is deleted, and an open changes nothing of that.
+func TestNothingBesideAnother(t *testing.T) {
+	_, b := startBus(t, "")
+	layout := bus.Layout{Partitions: 1, Replicas: 1}
+	ok(t, b.BeginRestore(t.Context(), layout))
+	ok(t, b.MarkFeed(t.Context(), []string{"0/3/aa", "0/7/bb"}))
+	ok(t, b.BeginRestore(t.Context(), layout)) // as after a crash
+	ok(t, b.MarkFeed(t.Context(), []string{"0/3/aa", "0/7/bb"}))
+	ok(t, b.FinishRestore(t.Context(), layout))
+	ok(t, b.SetFeedRetention(t.Context(), bus.FeedRetention{MaxAge: time.Hour}))
+	_, err := b.Open(t.Context())
+	ok(t, err)
+	s, err := b.JetStream().Stream(t.Context(), bus.StreamFeed)
+	ok(t, err)
+	if got := s.CachedInfo().Config.Metadata["rollbook-restored"]; got != "0/3/aa 0/7/bb" {
+		t.Errorf("the feed is said to be restored %q", got)
+	}
+
+	_, err = b.JetStream().PublishMsg(t.Context(), &nats.Msg{Subject: "rollbook.checkpoint.0", Data: []byte("signed")})
+	ok(t, err)
+	ok(t, b.JetStream().DeleteStream(t.Context(), "BOOK_0"))
+	want(t, b.Create(t.Context(), layout), bus.ErrExists)
+	want(t, b.BeginRestore(t.Context(), layout), bus.ErrExists)
+	ok(t, b.JetStream().DeleteStream(t.Context(), "CHECKPOINTS"))
+	ok(t, b.BeginRestore(t.Context(), layout))
 }
 
 // TestRestoreOntoUsers is refused: a directory without a book belongs to somebody.

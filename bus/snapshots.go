@@ -272,7 +272,7 @@ func (b *Bus) lastOf(ctx context.Context, stream, subject string) (*nats.Msg, er
 	pause := retryPauseFirst
 	for range maxSilentRounds {
 		var m *nats.Msg
-		if m, err = b.ask(ctx, apiDirectGet+stream, request); err == nil {
+		if m, err = b.request(ctx, apiDirectGet+stream, request); err == nil {
 			switch status := headerOf(m, headerStatus); status {
 			case "":
 				return m, nil
@@ -282,7 +282,10 @@ func (b *Bus) lastOf(ctx context.Context, stream, subject string) (*nats.Msg, er
 				return nil, fmt.Errorf("read %s: the server refused with status %s", stream, status)
 			}
 		}
-		if err = closedOr(err); errors.Is(err, ErrClosed) || ctx.Err() != nil {
+		if errors.Is(err, ErrNotPermitted) {
+			return nil, fmt.Errorf("read %s: %w", stream, err)
+		}
+		if errors.Is(err, ErrClosed) || ctx.Err() != nil {
 			return nil, err
 		}
 		if err := sleep(ctx, pause); err != nil {
@@ -294,12 +297,6 @@ func (b *Bus) lastOf(ctx context.Context, stream, subject string) (*nats.Msg, er
 		return nil, fmt.Errorf("read %s: %w: %w", stream, ErrNotCreated, err)
 	}
 	return nil, fmt.Errorf("read %s: %w: %w", stream, ErrUnreachable, err)
-}
-
-func (b *Bus) ask(ctx context.Context, subject string, request []byte) (*nats.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	return b.nc.RequestWithContext(ctx, subject, request)
 }
 
 func hexSum(data []byte) string {

@@ -31,7 +31,11 @@ func webhooksConfig(l Layout) jetstream.StreamConfig {
 // Webhooks is the key-value bucket WEBHOOKS. It returns ErrNotCreated when there
 // is none: the book was created by an older program, on a bus elsewhere.
 func (b *Bus) Webhooks(ctx context.Context) (jetstream.KeyValue, error) {
-	kv, err := b.bucket(ctx, BucketWebhooks, "")
+	var kv *bucket
+	err := b.permitted(ctx, apiStreamInfo+streamWebhooks, func(ctx context.Context) (err error) {
+		kv, err = b.bucket(ctx, BucketWebhooks, "")
+		return err
+	})
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return nil, fmt.Errorf("open the webhooks' bucket: %w", ErrNotCreated)
 	}

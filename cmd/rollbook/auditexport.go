@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"rollbook/bus"
+	"rollbook/engine/session"
 	"rollbook/projections/proof"
 )
 
@@ -17,6 +19,14 @@ type auditExport struct {
 	Partition   int    `help:"Only this partition. -1: all." default:"-1" placeholder:"N"`
 	From        uint64 `help:"The first page that is wanted; the export begins after the last checkpoint before it. 0: the first." default:"0" placeholder:"PAGE"`
 	Through     uint64 `help:"The last page that is wanted; the export ends with the first checkpoint at or after it. 0: the end of the book." default:"0" placeholder:"PAGE"`
+	Since       string `help:"Like --from, with the first page that was written at this time or later: 2026-01-31T18:00:00Z, 2026-01-31 18:00, 18:00:05.250, today, or how long ago, such as 2h or 3d." placeholder:"TIME"`
+	Until       string `help:"Like --through, with the last page that was written before this time; one of that very time is not wanted." placeholder:"TIME"`
+}
+
+// Help is shown by export --help.
+func (auditExport) Help() string {
+	return `An export holds whole pages, from one checkpoint to another, so that it can be verified: there may be more in it, before and
+after, than was asked for. A partition in which nothing was written between --since and --until is left out, and that is said.`
 }
 
 // Run writes the export.
@@ -25,6 +35,10 @@ func (c *auditExport) Run(ctx context.Context, app *cli) error {
 		return refuse("usage", "--from %d is after --through %d", c.From, c.Through)
 	}
 	if err := c.outfile.mayWrite(c.File); err != nil {
+		return err
+	}
+	since, until, err := c.times(time.Now())
+	if err != nil {
 		return err
 	}
 	key, err := c.keyOf(c.place)
@@ -39,7 +53,11 @@ func (c *auditExport) Run(ctx context.Context, app *cli) error {
 		if c.Partition >= 0 {
 			parts = []bus.Partition{bus.Partition(c.Partition)}
 		}
-		pages, err := c.write(ctx, d, key, parts)
+		cfg, err := c.stretches(ctx, d, parts, since, until)
+		if err != nil {
+			return err
+		}
+		pages, err := c.write(ctx, d, key, cfg)
 		if err != nil {
 			return noNotary(err)
 		}
@@ -48,14 +66,88 @@ func (c *auditExport) Run(ctx context.Context, app *cli) error {
 	})
 }
 
+// times reads --since and --until.
+func (c *auditExport) times(now time.Time) (since, until session.Instant, err error) {
+	switch {
+	case c.From > 0 && c.Since != "":
+		return 0, 0, refuse("usage", "--from and --since exclude each other")
+	case c.Through > 0 && c.Until != "":
+		return 0, 0, refuse("usage", "--through and --until exclude each other")
+	}
+	if since, err = readMoment("--since", c.Since, now); err != nil {
+		return 0, 0, err
+	}
+	if until, err = readMoment("--until", c.Until, now); err != nil {
+		return 0, 0, err
+	}
+	if until != 0 && until <= since {
+		return 0, 0, refuse("usage", "--until %q is not after --since %q", c.Until, c.Since)
+	}
+	return since, until, nil
+}
+
+// stretches turns times into the pages of each partition.
+func (c *auditExport) stretches(ctx context.Context, d *desk, parts []bus.Partition, since, until session.Instant) (proof.ScanConfig, error) {
+	cfg := proof.ScanConfig{Partitions: parts, From: c.From, Through: c.Through}
+	if since == 0 && until == 0 {
+		return cfg, nil
+	}
+	cfg.Partitions, cfg.Parts = nil, map[bus.Partition]proof.Stretch{}
+	for _, p := range parts {
+		want, some, err := c.stretch(ctx, d.bus.Book(p), since, until)
+		if err != nil {
+			return cfg, err
+		}
+		if !some {
+			if err := nothing("nothing was written in partition %s at that time: it is left out", p); err != nil {
+				return cfg, err
+			}
+			continue
+		}
+		cfg.Partitions, cfg.Parts[p] = append(cfg.Partitions, p), want
+	}
+	if len(cfg.Partitions) == 0 {
+		return cfg, refuse("not_found", "nothing was written at that time")
+	}
+	return cfg, nil
+}
+
+// stretch is what is wanted of one book; some: there is anything.
+func (c *auditExport) stretch(ctx context.Context, book *bus.Book, since, until session.Instant) (want proof.Stretch, some bool, err error) {
+	want = proof.Stretch{From: c.From, Through: c.Through}
+	end, err := book.End(ctx)
+	if err != nil {
+		return want, false, err
+	}
+	first, last := max(c.From, 1), end
+	if since != 0 {
+		if first, err = firstPageAt(ctx, book, since); err != nil {
+			return want, false, err
+		}
+		want.From = first
+	}
+	if c.Through != 0 {
+		last = min(last, c.Through)
+	}
+	if until != 0 {
+		behind, err := firstPageAt(ctx, book, until)
+		if err != nil {
+			return want, false, err
+		}
+		last = behind - 1
+		want.Through = last
+	}
+	return want, first <= last, nil
+}
+
 // write leaves the whole file or none.
-func (c *auditExport) write(ctx context.Context, d *desk, key proof.PublicKey, parts []bus.Partition) (pages int, err error) {
+func (c *auditExport) write(ctx context.Context, d *desk, key proof.PublicKey, cfg proof.ScanConfig) (pages int, err error) {
 	bar := newBar(false, "export")
 	defer bar.clear()
-	cfg := proof.ScanConfig{Partitions: parts, From: c.From, Through: c.Through, Progress: bar.show}
+	cfg.Progress = bar.show
 	signed := false
 	err = c.outfile.fill(c.File, func(to io.Writer) error {
-		w, err := proof.NewWriter(to, key, parts)
+		w, err := proof.NewWriter(to, key, cfg.Partitions)
 		if err != nil {
 			return err
 		}

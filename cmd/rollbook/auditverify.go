@@ -204,7 +204,8 @@ func (c *auditVerify) verifyLive(ctx context.Context, app *cli, fresh func() *pr
 // noNotary says what it means that there are no checkpoints.
 func noNotary(err error) error {
 	if errors.Is(err, bus.ErrNotCreated) {
-		return refuse("no_notary", "there is no stream for checkpoints on this bus: it was made by an older program, and nothing has been signed")
+		return refuse("no_notary", "there is no stream for checkpoints on this bus: it was made by an older program, and nothing has been signed; "+
+			"the owner adds it with: rollbook init --upgrade")
 	}
 	return err
 }

@@ -142,11 +142,16 @@ func TestTheProgramUnderItsCredentials(t *testing.T) {
 			if err != nil || layout.Partitions != 2 {
 				t.Fatalf("the auditor opens %+v, %v", layout, err)
 			}
-			for _, args := range [][]string{{"replay", "--from", "1h"}, {"at", "now"}, {"stats"}, {"replay", "--user", "nobody", "--json"}} {
+			for _, args := range [][]string{{"replay", "--from", "1h"}, {"at", "now"}, {"stats"}, {"replay", "--venue", "genesis", "--json"}} {
 				args = append(append([]string{"audit"}, args...), "--bus", url, "--creds", filepath.Join(dir, "auditor.nk"))
 				if code := run(args); code != exitDone {
 					t.Errorf("as the auditor, %v exits with %d", args, code)
 				}
+			}
+			// It may not look names up, and a name that nobody has is no quiet day.
+			unknown := []string{"audit", "replay", "--user", "ann", "--bus", url, "--creds", filepath.Join(dir, "auditor.nk")}
+			if code := run(unknown); code != exitRefused {
+				t.Errorf("as the auditor, %v exits with %d", unknown, code)
 			}
 			l, err := readLedger(t.Context(), auditor, 2)
 			if err != nil || len(l.sessions(0)) != 0 {

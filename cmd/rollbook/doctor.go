@@ -24,9 +24,9 @@ type doctorCommand struct {
 // Help is shown by `doctor --help`.
 func (doctorCommand) Help() string {
 	return `It looks at a set-up and says what is wrong with it: secrets that others can read, the way to the bus, versions, what is
-stored, whether acknowledged means on disk, copies, space, clocks, writers, snapshots, and what the credential may do. It
-works while the service runs and while it does not, and changes nothing. What a credential may do is tried, in a way that has
-no effect; a server may log what it refuses.
+stored, whether acknowledged means on disk, copies, space, clocks, writers, snapshots, the feed, webhooks, the notary, and
+what the credential may do. It works while the service runs and while it does not, and changes nothing. What a credential may
+do is tried, in a way that has no effect; a server may log what it refuses.
 
 Severities: ok; note, something to know; warning, it works and something is missing; error, it does not work or is not safe.
 
@@ -92,7 +92,8 @@ func (c *doctorCommand) examine(ctx context.Context, log *slog.Logger) ([]findin
 			"start the bus, or correct --bus, --creds and --bus-tls-..."}), nil
 	}
 	defer d.close()
-	e := &examination{bus: d.bus, log: log, alone: d.own != nil, role: bus.Role(c.Role), unbounded: c.Bus == "", findings: findings}
+	e := &examination{bus: d.bus, log: log, alone: d.own != nil, role: bus.Role(c.Role), unbounded: c.Bus == "", upgrade: c.upgradeWith(),
+		patience: besidePatience, findings: findings}
 	if c.Bus == "" && d.own == nil {
 		dir, _ := c.dir()
 		if at, ok := bus.FindRunning(dir); ok {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"rollbook/bus"
 )
@@ -14,9 +15,11 @@ import (
 type examination struct {
 	bus       *bus.Bus
 	log       *slog.Logger
-	alone     bool     // the bus runs in this process, because nothing else runs on the data directory
-	unbounded bool     // the credential is that of a data directory, which may everything
-	role      bus.Role // "": to be found out
+	alone     bool          // the bus runs in this process, because nothing else runs on the data directory
+	unbounded bool          // the credential is that of a data directory, which may everything
+	role      bus.Role      // "": to be found out
+	upgrade   string        // the command that adds what an older program did not make
+	patience  time.Duration // for what follows the book
 
 	layout   bus.Layout
 	streams  []bus.StreamState
@@ -50,6 +53,7 @@ func (e *examination) all(ctx context.Context) {
 		e.clock(ctx)
 		e.writers(ctx)
 		e.snapshots(ctx)
+		e.beside(ctx)
 	}
 	e.rights(ctx)
 }

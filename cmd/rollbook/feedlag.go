@@ -19,6 +19,14 @@ func (l feedLag) String() string {
 	return fmt.Sprintf("partition %s up to page %d of %d", l.partition, l.page, l.end)
 }
 
+// lagTexts are the lags in words.
+func lagTexts(lags []feedLag) (each []string) {
+	for _, l := range lags {
+		each = append(each, l.String())
+	}
+	return each
+}
+
 // feedLags finds the partitions whose feed is behind, each as the book and the marker were at one moment. A page without
 // events, as a writer leaves it when it takes over, is nothing to publish: the pages after the marker are looked at, as
 // far as the first event.

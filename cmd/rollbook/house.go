@@ -188,6 +188,9 @@ func (h *house) openBus(ctx context.Context) (err error) {
 	if err = h.set.agrees(h.layout); err == nil && h.embedded != nil {
 		err = h.bus.SetFeedRetention(ctx, h.set.retention())
 	}
+	if err == nil && h.embedded == nil {
+		h.tellWhatIsMissing(ctx)
+	}
 	return err
 }
 

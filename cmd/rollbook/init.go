@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"rollbook/bus"
 )
@@ -13,15 +14,21 @@ type initCommand struct {
 	place          `embed:""`
 	layoutSettings `embed:""`
 	feedSettings   `embed:"" prefix:"feed-"`
+	Upgrade        bool `help:"Add the streams that the book of an older program lacks, and change nothing else."`
 	JSON           bool `help:"Print one JSON object." name:"json"`
 }
 
 // Help is shown by `init --help`.
 func (initCommand) Help() string {
 	return `Creates the streams of a new book on --bus, whose shape is fixed from then on: --partitions and --replicas have
-to be named. It changes nothing where there is a book. Repeated after it was cut short, it completes what it began.
+to be named. It changes nothing where there is a book, and says what that is. Repeated after it was cut short, it completes
+what it began.
 
-A book in a data directory needs no init: rollbook serve creates it.`
+With --upgrade it adds the streams beside the book that are not there, as --feed-max-age and --feed-max-bytes say, and leaves
+what is there as it is. What runs finds them by itself. A stream that was lost comes back empty that way: where the book was not
+made by an older program, find out first what became of it.
+
+A book in a data directory needs no init: rollbook serve creates it, and adds what it lacks.`
 }
 
 // madeLine says what was created.
@@ -46,6 +53,8 @@ func (c *initCommand) Run(ctx context.Context, app *cli) error {
 	switch {
 	case c.Bus == "":
 		return refuse("usage", "--bus is missing: a book in a data directory is created by rollbook serve")
+	case c.Upgrade:
+		return c.upgrade(ctx, app)
 	case c.Partitions == 0:
 		return refuse("usage", "--partitions is missing: say how many partitions the book has for ever, 1 to %d", bus.MaxPartitions)
 	case c.Replicas == 0:
@@ -83,7 +92,11 @@ func create(ctx context.Context, b *bus.Bus, layout bus.Layout, url string) erro
 	found, err := b.Open(ctx)
 	switch {
 	case err == nil:
-		return refuse("exists", "there is a book on %s already, of %d partitions and %d replicas: nothing was changed", url, found.Partitions, found.Replicas)
+		there := fmt.Sprintf("there is a book on %s already, of %d partitions and %d replicas", url, found.Partitions, found.Replicas)
+		if missing, err := b.Missing(ctx); err == nil && len(missing) > 0 {
+			return refuse("exists", "%s, without %s: nothing was changed; add them with: rollbook init --upgrade", there, strings.Join(missing, ", "))
+		}
+		return refuse("exists", "%s: nothing was changed", there)
 	case errors.Is(err, bus.ErrUnfinished) && found != layout:
 		return refuse("unfinished", "somebody began to create a book of %d partitions and %d replicas on %s: complete that one", found.Partitions, found.Replicas, url)
 	case !errors.Is(err, bus.ErrUnfinished) && !errors.Is(err, bus.ErrNotCreated):

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sort"
 
 	"rollbook/adapters"
 	"rollbook/bus"
@@ -95,28 +94,18 @@ func (d *desk) cameFrom(ctx context.Context, l sessionLine, origins *directory.O
 
 var errFound = errors.New("found")
 
-// loginOf finds the event that a session began with. Pages stand in the order of their times, so that a handful are looked
-// at, however long the book is.
+// loginOf finds the event that a session began with, by its time.
 func (d *desk) loginOf(ctx context.Context, l sessionLine) (started *session.SessionStarted, err error) {
 	book, at := d.bus.Book(bus.PartitionOf(string(l.User), d.layout.Partitions)), session.At(l.Started)
+	first, err := firstPageAt(ctx, book, at)
+	if err != nil {
+		return nil, err
+	}
 	end, err := book.End(ctx)
 	if err != nil {
 		return nil, err
 	}
-	page := func(n uint64) (page bus.Page) {
-		if err == nil {
-			err = book.Read(ctx, n-1, n, func(stored bus.StoredPage) (err error) {
-				page, err = bus.DecodePage(stored.Data)
-				return err
-			})
-		}
-		return page
-	}
-	before := uint64(sort.Search(int(end), func(n int) bool { return session.Instant(page(uint64(n)+1).Time) >= at }))
-	if err != nil {
-		return nil, fmt.Errorf("look for the login in the book: %w", err)
-	}
-	err = book.Read(ctx, before, end, func(stored bus.StoredPage) error {
+	err = book.Read(ctx, first-1, end, func(stored bus.StoredPage) error {
 		page, err := projections.DecodePage(book.Partition(), stored)
 		if err != nil {
 			return err

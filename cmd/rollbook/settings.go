@@ -33,7 +33,7 @@ type serveSettings struct {
 	SnapshotPause  time.Duration `help:"The least time from one snapshot to the next. 0: 1m." default:"1m" placeholder:"TIME" env:"ROLLBOOK_SNAPSHOT_PAUSE"`
 	PodLease       time.Duration `help:"How long nothing may be heard of a process with venues before its clients' sessions end, those that end with their sockets. Make it longer than the venues' linger: clients need as long to come back. 0: 2m30s." default:"2m30s" placeholder:"TIME" env:"ROLLBOOK_POD_LEASE"`
 	Webhooks       string        `help:"The file with the endpoints that events are posted to: docs/webhooks.md. Empty: none." default:"" placeholder:"FILE" type:"path" env:"ROLLBOOK_WEBHOOKS"`
-	Farewell       time.Duration `help:"How long a process of several goes on serving when it stops: it is not ready any more, and has each client close its connection with the next answer. It ends sooner when nobody keeps one. Not with an embedded bus: nobody else could answer." default:"2s" placeholder:"TIME" env:"ROLLBOOK_FAREWELL"`
+	Farewell       time.Duration `help:"How long a process of several goes on serving when it stops: it is not ready any more, and has each client close its connection with the next answer. It ends sooner when nobody keeps one. Not with an embedded bus: nobody else could answer. 0: not at all." default:"2s" placeholder:"TIME" env:"ROLLBOOK_FAREWELL"`
 	Drain          time.Duration `help:"How long requests in progress may take when the service stops. 0: they are cut off." default:"10s" placeholder:"TIME" env:"ROLLBOOK_DRAIN"`
 
 	Lockout lockoutSettings `embed:"" prefix:"lockout-"`

@@ -61,7 +61,7 @@ func (c *tailCommand) Run(ctx context.Context, app *cli) error {
 	case errors.Is(err, subscribe.ErrGap):
 		return refuse("gap", "%w", err)
 	case errors.Is(err, subscribe.ErrNoFeed):
-		return refuse("no_feed", "%w: it is made by rollbook serve, or by rollbook init", err)
+		return refuse("no_feed", "%w: have the owner add it with: %s", err, c.upgradeWith())
 	}
 	return err
 }
@@ -105,12 +105,8 @@ func (c *tailCommand) read(ctx context.Context, app *cli, filter subscribe.Filte
 	if err != nil || len(lags) == 0 {
 		return err
 	}
-	var each []string
-	for _, l := range lags {
-		each = append(each, l.String())
-	}
 	d.log.Warn("the feed is behind the book: rollbook serve fills it, as far back as it keeps events; rollbook audit replay reads the book itself",
-		"published", some(each))
+		"published", some(lagTexts(lags)))
 	return nil
 }
 

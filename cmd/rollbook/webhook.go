@@ -204,7 +204,7 @@ func (p place) atWebhooks(ctx context.Context, app *cli, do func(*desk, jetstrea
 	defer d.close()
 	kv, err := d.bus.Webhooks(ctx)
 	if errors.Is(err, bus.ErrNotCreated) {
-		return refuse("not_created", "%w", err)
+		return refuse("not_created", "%w: have the owner add the bucket with: %s", err, p.upgradeWith())
 	}
 	if err != nil {
 		return err

@@ -38,8 +38,8 @@ func (h *house) openWebhooks(ctx context.Context) error {
 	}
 	kv, err := h.bus.Webhooks(ctx)
 	if errors.Is(err, bus.ErrNotCreated) {
-		return refuse("not_created", "the bus has no bucket %s: the book was created by an older program; have the owner make it: "+
-			"nats kv add %[1]s --history 1 --storage file --replicas %d", bus.BucketWebhooks, h.layout.Replicas)
+		return refuse("not_created", "the bus has no bucket %s: the book was created by an older program; have the owner add it with: %s",
+			bus.BucketWebhooks, h.set.upgradeWith())
 	}
 	if err != nil {
 		return err

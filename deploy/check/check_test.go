@@ -349,15 +349,16 @@ func TestDashboard(t *testing.T) {
 	}
 	for name := range asked {
 		counted := strings.Contains(source.String(), `"`+name+`"`)
-		for family, made := range map[string]string{"rollbook_projection_": `desc("`, "rollbook_snapshot_": `snapshotGauge("`} {
+		for family, made := range map[string][]string{"rollbook_projection_": {`desc("`}, "rollbook_snapshot_": {`snapshotGauge("`}, "rollbook_feed_": {`desc("`},
+			"rollbook_webhook_": {`counter("`, `gauge("`}, "rollbook_notary_": {`notaryDesc("`}} {
 			part, of := strings.CutPrefix(name, family)
-			counted = counted || of && strings.Contains(source.String(), made+part+`"`)
+			counted = counted || of && slices.ContainsFunc(made, func(by string) bool { return strings.Contains(source.String(), by+part+`"`) })
 		}
 		if !counted {
 			t.Errorf("nothing counts %s", name)
 		}
 	}
-	if len(asked) < 15 {
+	if len(asked) < 30 {
 		t.Errorf("%d metrics are shown", len(asked))
 	}
 }

@@ -110,6 +110,21 @@ func BenchmarkDecodeEvent(b *testing.B) {
 	}
 }
 
+// BenchmarkReadHeading is what a reader pays that needs no more of an event than whose, what and when.
+func BenchmarkReadHeading(b *testing.B) {
+	for name, e := range typical() {
+		b.Run(name, func(b *testing.B) {
+			data := AppendEvent(nil, e)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := ReadHeading(data); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkFold replays a book of logins, refreshes and logouts, from its stored events.
 func BenchmarkFold(b *testing.B) {
 	var book [][]byte

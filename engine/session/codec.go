@@ -37,30 +37,6 @@ func DecodeEvent(data []byte) (Event, error) {
 	return e, nil
 }
 
-// Whose reads whose a stored event is, and nothing else of it: empty when it is nobody's in particular. It knows kinds that
-// this program does not: every event begins alike.
-func Whose(data []byte) (UserID, error) {
-	c := coders.Get().(*coder)
-	c.src.Reset(data)
-	c.dec.ResetReader(&c.src)
-	c.mode, c.err = reading, nil
-	length, err := c.dec.DecodeArrayLen()
-	if err != nil || length < 4 {
-		return "", fmt.Errorf("event: %w", ErrUndecodable)
-	}
-	var kind, version uint64
-	var h Header
-	c.left = length
-	c.uint(&kind)
-	c.uint(&version)
-	h.fields(c)
-	if c.err != nil { // left to the collector, as by read
-		return "", fmt.Errorf("event: %w: %w", ErrUndecodable, c.err)
-	}
-	coders.Put(c)
-	return h.User, checkVersion(version)
-}
-
 // EncodeCommand gives the body in which the command travels; the verb travels beside it.
 func EncodeCommand(cmd Command) []byte {
 	return write(nil, []uint64{codecVersion}, cmd.fields)

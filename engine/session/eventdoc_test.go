@@ -241,6 +241,11 @@ The headers say where and when it happened:
 | ` + "`Rollbook-Position`" + ` | ` + "`partition/page.index`, as in `0/17.3`" + `. Within a partition positions are totally ordered; between partitions there is no order. An event has the same position for ever, in the book, in the feed and in every report: drop what is not after the last one seen of its partition, and each event counts once |
 | ` + "`Rollbook-Time`" + ` | when it happened by the book's clock, RFC 3339 with nanoseconds |
 
+The stream may be made anew: its ` + "`created`" + ` is another time then, and its sequences begin again. Positions stay, but for a book that was
+restored from a backup: behind the last page of the backup other events stand at them. The stream's metadata name each restore in
+the past of its book, as ` + "`partition/page/id`, separated by spaces, in `rollbook-restored`" + `; a restore that was not there before, of a page
+before the last position seen, means that what was seen behind that page is not in the book ([backup.md](backup.md)).
+
 Messages on ` + "`rollbook.feed.<partition>`" + ` are the publisher's markers and no events. Listen to ` + "`rollbook.live.feed.*`" + `, which tells
 of each batch of events once it is stored, and read the stream; do not listen to the events' own subjects, over which batches pass
 that come to nothing. The Go package ` + "`rollbook/projections/feed/subscribe`" + ` does that; [examples](examples/consumers) in Go,

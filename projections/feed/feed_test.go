@@ -2,6 +2,7 @@ package feed_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -115,6 +116,14 @@ func TestBatchFaults(t *testing.T) {
 				s.Same(b)
 				if lag := p.Lags()[0]; injected.Load() == 0 || lag.Failures == 0 {
 					t.Errorf("%d faults, %+v", injected.Load(), lag)
+				}
+				if stored && !errors.Is(fault, bus.ErrOutcomeUnknown) && !errors.Is(fault, context.DeadlineExceeded) {
+					return // no server says so of what it has stored
+				}
+				for end := time.Now().Add(feedtest.Patience); p.Lags()[0].Published != uint64(s.Len()); time.Sleep(time.Millisecond) {
+					if time.Now().After(end) {
+						t.Fatalf("%d events were published, and counted are %+v", s.Len(), p.Lags()[0])
+					}
 				}
 			})
 		}

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"errors"
 	"strconv"
 	"sync"
 	"time"
@@ -19,7 +20,7 @@ type Lag struct {
 	Events    uint64 `json:"events"`   // read and not yet published
 	// Seconds is the age of the oldest event that was read and not yet published; 0 when there is none.
 	Seconds   float64 `json:"seconds"`
-	Published uint64  `json:"published"` // events, since the start of the process
+	Published uint64  `json:"published"` // events, since the start of the process, as far as it has learned
 	Failures  uint64  `json:"failures"`  // since the start of the process
 	Failing   bool    `json:"failing"`   // nothing was published since the last failure
 }
@@ -34,6 +35,8 @@ type progress struct {
 	ahead     uint64 // events read and not yet published
 	oldest    []mark // of them
 	done      uint64 // events published
+	unsure    string // a batch whose outcome was not learned
+	inDoubt   int    // its events
 	failures  uint64
 	isFailing bool
 }
@@ -44,11 +47,28 @@ type mark struct {
 	time time.Time
 }
 
-func (p *progress) begun(at bus.Position) {
+// begun is told of the marker that publishing goes on from. When that is the end of the batch in doubt, it was stored.
+func (p *progress) begun(from bus.FeedMarker) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.working, p.at, p.ahead, p.oldest = true, at, 0, nil
-	p.seen = at.Page
+	p.working, p.at, p.ahead, p.oldest = true, from.At, 0, nil
+	p.seen = from.At.Page
+	if p.unsure != "" && from.Batch == p.unsure {
+		p.done += uint64(p.inDoubt)
+		p.unsure, p.inDoubt = "", 0
+	}
+}
+
+// doubt is told that a batch failed. Unless it certainly was not stored, a later marker says.
+func (p *progress) doubt(s *storing, err error) {
+	for _, certain := range []error{bus.ErrConflict, bus.ErrNotStored, bus.ErrFeedBatch, bus.ErrNotCreated} {
+		if errors.Is(err, certain) {
+			return
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unsure, p.inDoubt = s.batch.ID(), s.events
 }
 
 func (p *progress) idle() {
@@ -76,7 +96,7 @@ func (p *progress) read(page uint64, events []bus.FeedEvent) {
 func (p *progress) published(at bus.Position, events int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.at, p.isFailing = at, false
+	p.at, p.isFailing, p.unsure = at, false, ""
 	p.done += uint64(events)
 	p.ahead -= min(uint64(events), p.ahead)
 	for len(p.oldest) > 0 && (p.oldest[0].page < at.Page || p.ahead == 0) {

@@ -14,8 +14,9 @@ type run struct {
 	marker bus.FeedMarker // the last one that is known to be stored
 
 	waiting []bus.FeedEvent
-	staged  Batch    // sent but for its end
-	storing *storing // a batch whose end was sent
+	staged  Batch     // sent but for its end
+	storing *storing  // a batch whose end was sent
+	begun   time.Time // when the last batch began
 }
 
 // storing is a batch that the server is storing.
@@ -31,20 +32,24 @@ type outcome struct {
 }
 
 // loop gathers what waits and publishes it. While a batch is being stored the next one fills; once full it is sent, but
-// its end, which names the marker that it follows, waits for the outcome.
+// its end, which names the marker that it follows, waits for the outcome. What is less than a batch begins one when the last
+// has begun gatherFor ago.
 func (r *run) loop(ctx context.Context) error {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	keep := time.NewTicker(keepEvery)
 	defer keep.Stop()
+	gathered := time.NewTimer(gatherFor)
+	defer gathered.Stop()
 	for {
 		r.gather()
-		switch {
-		case len(r.waiting) >= r.most, len(r.waiting) > 0 && r.storing == nil:
+		if in, ok := r.ripe(); ok && in == 0 {
 			if err := r.send(ctx); err != nil {
 				return err
 			}
 			continue
+		} else if ok {
+			gathered.Reset(in)
 		}
 		var stored <-chan outcome
 		if r.storing != nil {
@@ -57,6 +62,7 @@ func (r *run) loop(ctx context.Context) error {
 			if err := r.stored(o); err != nil {
 				return err
 			}
+		case <-gathered.C:
 		case <-look.C:
 			if !r.Writing() {
 				return errNotWriting
@@ -69,6 +75,17 @@ func (r *run) loop(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// ripe says in how long what waits is to be sent; it is not ok before there is more of it, or the last batch is stored.
+func (r *run) ripe() (in time.Duration, ok bool) {
+	switch {
+	case len(r.waiting) >= r.most:
+		return 0, true
+	case len(r.waiting) == 0 || r.storing != nil:
+		return 0, false
+	}
+	return max(gatherFor-time.Since(r.begun), 0), true
 }
 
 // gather takes what was read, up to a batch, without waiting.
@@ -92,6 +109,7 @@ func (r *run) send(ctx context.Context) error {
 	if err := r.makeRoom(ctx); err != nil {
 		return err
 	}
+	r.begun = time.Now()
 	at := r.waiting[n-1].At
 	var err error
 	if r.staged, err = r.Feed.Begin(r.waiting[:n], at); err != nil {
@@ -157,14 +175,15 @@ func (r *run) await(ctx context.Context) error {
 
 // stored takes an outcome. After anything but success this go is over: the marker is read again.
 func (r *run) stored(o outcome) error {
-	events := r.storing.events
+	s := r.storing
 	r.storing = nil
 	if o.err != nil {
+		r.progress.doubt(s, o.err)
 		return o.err
 	}
 	r.marker = o.marker
 	r.told = ""
-	r.progress.published(r.marker.At, events)
+	r.progress.published(r.marker.At, s.events)
 	return nil
 }
 
@@ -204,6 +223,6 @@ func (r *run) drop() {
 		<-r.room
 	}
 	if r.storing != nil {
-		<-r.storing.done // its wait ended with ctx, or ends soon
+		_ = r.stored(<-r.storing.done) // its wait ended with ctx, or ends soon
 	}
 }

@@ -46,9 +46,14 @@ type ScanConfig struct {
 	// From and Through bound the pages: the records begin after the last checkpoint before From, and end with the first at
 	// or after Through. 0: the first page, and the end as of now.
 	From, Through uint64
+	// Parts stands in place of From and Through for the partitions that are in it.
+	Parts map[bus.Partition]Stretch
 	// Progress, unless nil, is told of each page: how many there have been, and how many there will be, by the books' ends.
 	Progress func(done, total uint64)
 }
+
+// Stretch is the pages that are wanted of a partition, in ScanConfig's terms.
+type Stretch struct{ From, Through uint64 }
 
 // scan is one reading of a source.
 type scan struct {
@@ -62,6 +67,7 @@ type scan struct {
 }
 
 type scanned struct {
+	want Stretch
 	end  uint64
 	base *Record  // the last checkpoint before From
 	held []Record // leaf hashes whose checkpoint has not come yet
@@ -79,7 +85,11 @@ func Scan(ctx context.Context, from Source, cfg ScanConfig, begin, add func(Reco
 		if err != nil {
 			return err
 		}
-		s.parts[p] = &scanned{end: end}
+		want, ok := cfg.Parts[p]
+		if !ok {
+			want = Stretch{cfg.From, cfg.Through}
+		}
+		s.parts[p] = &scanned{want: want, end: end}
 		s.total += end
 	}
 	if err := from.Checkpoints(ctx, func(r bus.NotaryRecord) error { return s.heard(ctx, r) }); err != nil {
@@ -120,7 +130,7 @@ func (s *scan) heard(ctx context.Context, r bus.NotaryRecord) error {
 	if c, err := parseCheckpoint(string(r.Data)); err == nil {
 		page = c.Page
 	}
-	if s.cfg.From > 0 && page < s.cfg.From && w.last == 0 {
+	if w.want.From > 0 && page < w.want.From && w.last == 0 {
 		w.base, w.held = &record, nil
 		return nil
 	}
@@ -141,7 +151,7 @@ func (s *scan) heard(ctx context.Context, r bus.NotaryRecord) error {
 	if err := s.flush(w); err != nil {
 		return err
 	}
-	w.over = s.cfg.Through > 0 && page >= s.cfg.Through
+	w.over = w.want.Through > 0 && page >= w.want.Through
 	return s.add(record)
 }
 

@@ -92,11 +92,12 @@ func thisMachine(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// wants reports whether the endpoint gets an event.
-func (e *Endpoint) wants(event session.Event) bool {
-	if len(e.Types) > 0 && !slices.Contains(e.Types, event.Type()) {
-		return false
-	}
+// wantsType and wantsVenue report whether the endpoint gets an event: it gets those that both say yes to.
+func (e *Endpoint) wantsType(t session.EventType) bool {
+	return len(e.Types) == 0 || slices.Contains(e.Types, t)
+}
+
+func (e *Endpoint) wantsVenue(event session.Event) bool {
 	if len(e.Venues) == 0 {
 		return true
 	}

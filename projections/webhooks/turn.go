@@ -101,19 +101,22 @@ func (t *turn) take(stored bus.StoredPage) error {
 
 // item makes what is posted for a stored event; nil when the endpoint does not want it.
 func (t *turn) item(at bus.Position, stored []byte) (*item, error) {
+	head, err := session.ReadHeading(stored)
+	if err == nil && !t.endpoint.wantsType(head.Type) {
+		return nil, nil // most of the book, for most endpoints: it is not decoded
+	}
 	e, err := session.DecodeEvent(stored)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", errStuck, at, err)
 	}
-	if !t.endpoint.wants(e) {
+	if !t.endpoint.wantsVenue(e) {
 		return nil, nil
 	}
 	body, err := Body(at, e)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", errStuck, at, err)
 	}
-	user, _ := session.Describe(e).Get("user").(session.UserID)
-	return &item{at: at, id: idOf(at, stored), body: body, kind: e.Type(), user: user}, nil
+	return &item{at: at, id: idOf(at, stored), body: body, kind: e.Type(), user: e.Whose()}, nil
 }
 
 // enqueue puts an item at the end of its line.

@@ -137,6 +137,10 @@ func TestJavaScript(t *testing.T) {
 		return command(t, dir, nil, "node", "consumer.mjs", "--bus", url, "--cursor", cursor, "--until", strconv.Itoa(n))
 	})
 	same(t, out, at)
+	another, _, _ := published(t)
+	if out, err := command(t, dir, nil, "node", "consumer.mjs", "--bus", another, "--cursor", cursor, "--until", "1"); err == nil || !strings.Contains(err.Error(), "made anew") {
+		t.Errorf("of another feed it prints %.300s, %v", out, err)
+	}
 	for _, want := range []string{`"kind":"SessionStarted"`, `"venue":"genesis"`, `"user":"u-1"`} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%s is not in what it prints: %.300s", want, out)

@@ -44,11 +44,13 @@ func (p Position) Compare(q Position) int {
 }
 
 // Cursor is where a subscription is. As text it is one line, the same for everybody who keeps it: the creation of the
-// stream in unix ns, the last sequence that is done with, and the last position of each partition that was seen.
+// stream in unix ns, the last sequence that is done with, the last position of each partition that was seen, and the restores
+// in the past of the book, in order.
 type Cursor struct {
 	Stream    int64
 	Sequence  uint64
 	Positions map[uint16]Position
+	Restored  []Restore
 }
 
 // String is the cursor on one line.
@@ -57,6 +59,9 @@ func (c Cursor) String() string {
 	fmt.Fprintf(&b, "%d %d", c.Stream, c.Sequence)
 	for _, p := range slices.Sorted(maps.Keys(c.Positions)) {
 		b.WriteString(" " + c.Positions[p].String())
+	}
+	for _, r := range c.Restored {
+		b.WriteString(" " + r.String())
 	}
 	return b.String()
 }
@@ -74,6 +79,10 @@ func ParseCursor(s string) (Cursor, error) {
 	}
 	c := Cursor{Stream: created, Sequence: seq, Positions: map[uint16]Position{}}
 	for _, word := range words[2:] {
+		if r, err := parseRestore(word); err == nil {
+			c.Restored = append(c.Restored, r)
+			continue
+		}
 		p, err := ParsePosition(word)
 		if err != nil {
 			return Cursor{}, fmt.Errorf("%q is no cursor: %w", s, err)
@@ -186,7 +195,11 @@ func (s *Subscription) begin(ctx context.Context) error {
 		}
 		s.next = from.at.Sequence + 1
 		if from.at.Stream != state.Created {
-			// The stream was made anew and its sequences say nothing; what was seen is dropped by position.
+			// The stream was made anew and its sequences say nothing; what was seen is dropped by position, unless the book is
+			// another one behind those positions.
+			if err := from.at.parted(state.Restored); err != nil {
+				return err
+			}
 			s.cfg.Log.Warn("the feed was made anew: it is read from its beginning, without what was seen")
 			s.next = state.First
 		}
@@ -215,7 +228,7 @@ func (s *Subscription) begin(ctx context.Context) error {
 		return err
 	}
 	s.next = max(s.next, 1)
-	s.cursor.Stream, s.cursor.Sequence = state.Created, s.next-1
+	s.cursor.Stream, s.cursor.Sequence, s.cursor.Restored = state.Created, s.next-1, state.Restored
 	return nil
 }
 

@@ -30,6 +30,7 @@ const (
 	headerSubject   = "Nats-Subject"
 	headerPending   = "Nats-Num-Pending"
 	headerStatus    = "Status"
+	metaRestored    = "rollbook-restored"
 	noUser          = "-"
 	codeNoMessage   = 10037
 	codeNoStream    = 10059
@@ -174,13 +175,17 @@ func (s *Subscription) event(h nats.Header, subject string, body []byte, seq uin
 type stateOf struct {
 	Created     int64  // unix ns
 	First, Last uint64 // First is Last+1 when it is empty
+	Restored    []Restore
 }
 
 func (s *Subscription) state(ctx context.Context) (stateOf, error) {
 	var answer struct {
 		Error   *apiError `json:"error"`
 		Created time.Time `json:"created"`
-		State   struct {
+		Config  struct {
+			Metadata map[string]string `json:"metadata"`
+		} `json:"config"`
+		State struct {
 			First uint64 `json:"first_seq"`
 			Last  uint64 `json:"last_seq"`
 		} `json:"state"`
@@ -191,7 +196,11 @@ func (s *Subscription) state(ctx context.Context) (stateOf, error) {
 	if answer.Error != nil {
 		return stateOf{}, answer.Error.as()
 	}
-	return stateOf{answer.Created.UnixNano(), answer.State.First, answer.State.Last}, nil
+	restored, err := parseRestores(answer.Config.Metadata[metaRestored])
+	if err != nil {
+		return stateOf{}, fmt.Errorf("%w: its metadata: %w", ErrRefused, err)
+	}
+	return stateOf{answer.Created.UnixNano(), answer.State.First, answer.State.Last, restored}, nil
 }
 
 // found is a message as the leader has it.

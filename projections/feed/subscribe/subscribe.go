@@ -8,6 +8,7 @@
 //
 // Invariants:
 //   - Events of one partition come in the order of their positions; one at or before a position that was seen is dropped.
+//   - What stands at positions that were seen, in a book that was restored since, is an error, [ErrRestored].
 //   - What retention took before it was read is an error, [ErrGap], and never passed over.
 //   - The cursor is behind an event only when the function has returned without an error for it.
 //   - Nothing is taken from a message that was heard: it may be of a batch that came to nothing.
@@ -129,7 +130,7 @@ func (s *Subscription) Cursor() Cursor {
 }
 
 // Run gives every event that matches to fn, for ever, on the caller's goroutine. It returns fn's error as it is, [ErrGap],
-// [ErrClosed], [ErrNoFeed], [ErrRefused], or ctx's error. While the bus is away it waits.
+// [ErrRestored], [ErrClosed], [ErrNoFeed], [ErrRefused], or ctx's error. While the bus is away it waits.
 func (s *Subscription) Run(ctx context.Context, fn func(Event) error) error {
 	return s.run(ctx, fn, false)
 }
@@ -152,10 +153,10 @@ func (s *Subscription) run(ctx context.Context, fn func(Event) error, once bool)
 		return err
 	}
 	defer read.close()
-	defer func() { err = errors.Join(err, s.save()) }()
 	if err := s.begin(ctx); err != nil {
-		return err
+		return err // and the file keeps what it has: the cursor is not where that says yet
 	}
+	defer func() { err = errors.Join(err, s.save()) }()
 	for {
 		if err := s.catchUp(ctx, read, fn); err != nil || once {
 			return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -191,6 +192,9 @@ func TestACutRestoreGoesOn(t *testing.T) {
 				}
 			}
 		}
+		if n := len(strings.Fields(restoresOf(t, onto))); n != 2 {
+			t.Errorf("the feed names %d restores", n)
+		}
 		if marks != 1 || folded(t, onto, p).Sessions() != 0 {
 			t.Errorf("partition %s has %d marks and %d sessions", p, marks, folded(t, onto, p).Sessions())
 		}
@@ -344,4 +348,48 @@ func TestTheRootIsTheNotarys(t *testing.T) {
 	want(t, check(proof.Checkpoint{Partition: 1, Page: end - 1, Root: root}), ErrOtherHistory)
 	want(t, check(proof.Checkpoint{Partition: 1, Page: end + 1, Root: root}), ErrShorter)
 	want(t, check(proof.Checkpoint{Partition: 2, Page: end, Root: root}), ErrOtherHistory)
+}
+
+// restoresOf is what the feed's stream says of the restores in the past of its book.
+func restoresOf(t testing.TB, b *bus.Bus) string {
+	t.Helper()
+	s, err := b.JetStream().Stream(t.Context(), bus.StreamFeed)
+	ok(t, err)
+	return s.CachedInfo().Config.Metadata["rollbook-restored"]
+}
+
+// TestRestoresAreNamed: the feed of a restored book names its restore, and those that were in the backup; two restores of one
+// backup have different names.
+func TestRestoresAreNamed(t *testing.T) {
+	s, first, second, again := newSite(t, 2), bustest.Empty(t), bustest.Empty(t), bustest.Empty(t)
+	s.furnish(1)
+	file := backupOf(t, s)
+	_, err := restored(t, first, file, nil)
+	ok(t, err)
+	one := strings.Fields(restoresOf(t, first))
+	if len(one) != 2 || !strings.HasPrefix(one[0], "0/3/") || !strings.HasPrefix(one[1], "1/3/") {
+		t.Fatalf("%q", one)
+	}
+	for p, word := range one {
+		pages := book(t, first, bus.Partition(p))
+		page, err := bus.DecodePage(pages[3].Data)
+		ok(t, err)
+		if want := restoreWord(bus.Partition(p), 3, page.Events[0]); word != want {
+			t.Errorf("%s, and the book has %s", word, want)
+		}
+	}
+	_, err = restored(t, again, file, func(c *RestoreConfig) { c.Now = time.Now })
+	ok(t, err)
+	if other := restoresOf(t, again); other == restoresOf(t, first) || !strings.HasPrefix(other, "0/3/") {
+		t.Errorf("restored again: %q", other)
+	}
+	var copied bytes.Buffer
+	_, err = Write(soon(t), WriteConfig{Bus: first, Layout: bus.Layout{Partitions: 2, Replicas: 1}, Program: "test", Now: time.Now()}, &copied)
+	ok(t, err)
+	_, err = restored(t, second, copied.Bytes(), nil)
+	ok(t, err)
+	two := strings.Fields(restoresOf(t, second))
+	if len(two) != 4 || two[0] != one[0] || two[2] != one[1] || !strings.HasPrefix(two[1], "0/4/") || !strings.HasPrefix(two[3], "1/4/") {
+		t.Errorf("%q, and before %q", two, one)
+	}
 }

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -68,6 +69,9 @@ func Restore(ctx context.Context, cfg RestoreConfig, from io.Reader) (Restored, 
 			return r.done, err
 		}
 	}
+	if err := cfg.Bus.MarkFeed(ctx, r.restores); err != nil {
+		return r.done, err
+	}
 	return r.done, cfg.Bus.FinishRestore(ctx, r.layout)
 }
 
@@ -93,6 +97,8 @@ type restorer struct {
 	work   uint64
 	did    uint64
 	done   Restored
+
+	restores []string // in the past of the book, this one too: bus.MarkFeed
 }
 
 // look finds what an earlier attempt has left.
@@ -185,6 +191,7 @@ func (r *restorer) settle(ctx context.Context, p bus.Partition) error {
 	if back.tree.pages != part.Pages || back.tree.root() != part.Root {
 		return fmt.Errorf("read partition %s back: %w: its pages are not the backup's", p, ErrOtherRestore)
 	}
+	r.restores = append(r.restores, back.restores...)
 	return r.sign(ctx, p, end, back)
 }
 
@@ -196,6 +203,8 @@ type readBack struct {
 	state  *session.State
 	last   bus.Page
 	marked bool // a BookRestored of this backup stands after the restored pages
+
+	restores []string // that the book names
 }
 
 func (b *readBack) take(stored bus.StoredPage) error {
@@ -212,7 +221,12 @@ func (b *readBack) take(stored bus.StoredPage) error {
 			return fmt.Errorf("event %d of page %d: %w", i, stored.Seq, err)
 		}
 		b.state.Apply(e)
-		if mark, is := e.(*session.BookRestored); is && stored.Seq == b.part.Pages+1 && mark.Page == b.part.Pages && mark.Root == b.part.Root {
+		mark, is := e.(*session.BookRestored)
+		if !is {
+			continue
+		}
+		b.restores = append(b.restores, restoreWord(b.p, mark.Page, data))
+		if stored.Seq == b.part.Pages+1 && mark.Page == b.part.Pages && mark.Root == b.part.Root {
 			b.marked = true
 		}
 	}
@@ -220,6 +234,12 @@ func (b *readBack) take(stored bus.StoredPage) error {
 		return fmt.Errorf("page %d: %w", stored.Seq, ErrOtherRestore)
 	}
 	return nil
+}
+
+// restoreWord names a restore by the bytes of its BookRestored, whose time makes it one of a kind.
+func restoreWord(p bus.Partition, page uint64, event []byte) string {
+	sum := sha256.Sum256(event)
+	return fmt.Sprintf("%s/%d/%x", p, page, sum[:8])
 }
 
 // signSize is when a page of endings is full, in bytes.
@@ -241,6 +261,8 @@ func (r *restorer) sign(ctx context.Context, p bus.Partition, end uint64, b *rea
 	for i, e := range events {
 		next.Events = append(next.Events, session.AppendEvent(nil, e))
 		switch e.(type) {
+		case *session.BookRestored:
+			r.restores = append(r.restores, restoreWord(p, b.part.Pages, next.Events[len(next.Events)-1]))
 		case *session.SessionEnded:
 			r.done.Ended++
 		case *session.OneTimeRedeemed:

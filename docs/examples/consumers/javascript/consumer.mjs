@@ -52,6 +52,7 @@ function after(a, b) {
 
 // The cursor: every event so far, on a line of its own. Half a line is of an event that has not happened yet.
 let sequence = 0;
+let stream = "";
 const seen = {};
 if (existsSync(flags.cursor)) {
   const text = readFileSync(flags.cursor, "utf8");
@@ -62,6 +63,7 @@ if (existsSync(flags.cursor)) {
     const position = parse(event.position);
     seen[position.partition] = position;
     sequence = event.sequence;
+    stream = event.stream;
   }
 }
 const file = openSync(flags.cursor, "a");
@@ -89,7 +91,7 @@ function take(m) {
   const at = Number(m.headers.get("Nats-Sequence"));
   const position = parse(m.headers.get("Rollbook-Position"));
   if (after(position, seen[position.partition])) {
-    const line = JSON.stringify({ position: m.headers.get("Rollbook-Position"), sequence: at, ...read(m.data) });
+    const line = JSON.stringify({ position: m.headers.get("Rollbook-Position"), sequence: at, stream, ...read(m.data) });
     writeSync(file, line + "\n"); // what was done, and where we are: one write
     console.log(line);
     seen[position.partition] = position;
@@ -118,6 +120,14 @@ async function batch() {
 }
 
 const ask = async (subject, question) => (await nc.request(subject, question && JSON.stringify(question), { timeout: 5000 })).json();
+
+// A stream that was made anew counts from 1 again, perhaps of a book that was restored from a backup and has other events at
+// positions that were seen: docs/backup.md. Somebody has to look at what was done since.
+const { created } = await ask("$JS.API.STREAM.INFO.EVENTS");
+if (stream !== "" && stream !== created) {
+  throw new Error(`the feed was made anew at ${created}: look whether the book was restored, and begin with another cursor file`);
+}
+stream = created;
 
 // What retention took before it was read is missing, and nobody else says so. Between two events there may be a marker.
 async function unbroken() {
