@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"time"
 
@@ -100,6 +101,11 @@ func (k *Book) snapshotList(ctx context.Context) ([]Snapshot, uint64, error) {
 // are only known to be good when their sequence has ended without an error. What
 // Restore returns as an error is the book's: it can not be read at all.
 func (k *Book) Restore(ctx context.Context, format uint64, read func(chunks iter.Seq2[[]byte, error]) error) (Snapshot, StoredPage, error) {
+	return k.RestoreThrough(ctx, format, math.MaxUint64, read)
+}
+
+// RestoreThrough is Restore of the snapshots that hold no page after the given one.
+func (k *Book) RestoreThrough(ctx context.Context, format, through uint64, read func(chunks iter.Seq2[[]byte, error]) error) (Snapshot, StoredPage, error) {
 	list, err := k.Snapshots(ctx)
 	if err != nil {
 		if ctx.Err() != nil || errors.Is(err, ErrClosed) {
@@ -108,6 +114,7 @@ func (k *Book) Restore(ctx context.Context, format uint64, read func(chunks iter
 		k.bus.log.Warn("no snapshot can be had, the book is read from its first page", "partition", k.p.String(), "error", err)
 		return Snapshot{}, StoredPage{}, nil
 	}
+	list = slices.DeleteFunc(list, func(s Snapshot) bool { return s.Page > through })
 	if len(list) == 0 {
 		return Snapshot{}, StoredPage{}, nil
 	}

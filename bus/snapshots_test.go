@@ -99,6 +99,21 @@ func TestSnapshots(t *testing.T) {
 	if len(list) != 2 || list[0] != third || list[1] != second {
 		t.Errorf("listed are %+v", list)
 	}
+	// As of an earlier page there is an earlier one, or none.
+	for through, content := range map[uint64]string{9: "fivesix", 7: "fivesix", 6: "four", 5: "four", 4: ""} {
+		got := ""
+		s, _, err := k.RestoreThrough(t.Context(), format, through, func(chunks iter.Seq2[[]byte, error]) error {
+			for chunk, err := range chunks {
+				ok(t, err)
+				got += string(chunk)
+			}
+			return nil
+		})
+		ok(t, err)
+		if got != content || s.Page > through {
+			t.Errorf("through page %d it finds %q of page %d", through, got, s.Page)
+		}
+	}
 	// Who made one from a snapshot that is not there any more is late.
 	_, err = k.WriteSnapshot(t.Context(), bus.Snapshot{Format: format}, first, pageAt(t, k, 9), putAll("late"))
 	want(t, err, bus.ErrConflict)

@@ -11,4 +11,5 @@ type auditCommands struct {
 	Checkpoints auditCheckpoints `cmd:"" help:"List the notary's checkpoints, or keep the newest."`
 	Witness     auditWitness     `cmd:"" help:"Remember the notary's checkpoints, refuse what does not go on from them, and sign the rest beside."`
 	Key         auditKey         `cmd:"" help:"Make a key, for a notary or a witness."`
+	Rotate      auditRotate      `cmd:"" help:"Have the notary hand over to a new key."`
 }

@@ -102,6 +102,29 @@ func TestDrawing(t *testing.T) {
 	}
 }
 
+// TestStatsFit: lines that fit the screen, with bars where there is room for them, however large the numbers are.
+func TestStatsFit(t *testing.T) {
+	c := history.Counts{Logins: 9, Peak: 4}
+	for _, n := range []uint64{1, 2, 70, 123_456_789_000} {
+		c.Stretches = append(c.Stretches, history.Stretch{From: 1_790_000_000_000_000_000, Logins: n, Refused: n, Ended: n, Peak: n})
+	}
+	for wide, want := range map[int]struct{ bars, ends bool }{150: {true, true}, 90: {true, true}, 76: {false, true}, 60: {false, false}, 40: {false, false}} {
+		var out bytes.Buffer
+		if err := printCounts(&out, c, history.Counted{Zone: time.UTC}, wide); err != nil {
+			t.Fatal(err)
+		}
+		_, list, _ := strings.Cut(out.String(), "\n\n")
+		if strings.Contains(list, "█") != want.bars || strings.Contains(list, "ENDED") != want.ends {
+			t.Errorf("%d wide:\n%s", wide, list)
+		}
+		for line := range strings.Lines(list) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > max(wide, 48) { // the least that such numbers take
+				t.Errorf("%d wide: a line of %d: %s", wide, n, line)
+			}
+		}
+	}
+}
+
 // TestNothingButFilesIsReplaced: a pipe or a directory stays what it is, and a report is nobody's to read before it is whole.
 func TestNothingButFilesIsReplaced(t *testing.T) {
 	dir := t.TempDir()

@@ -105,14 +105,8 @@ func (a *archive) empty(ctx context.Context, who subject, id session.SessionID, 
 		}
 	}
 	if id != (session.SessionID{}) {
-		found, err := a.reader.Any(ctx, history.Query{User: who.user, Session: id})
-		switch {
-		case err != nil:
+		if err := a.inBook(ctx, who, id); err != nil {
 			return err
-		case !found && who.user != "":
-			return refuse(session.UnknownSession.String(), "%s has no session %s in the book", who.asked, id)
-		case !found:
-			return refuse(session.UnknownSession.String(), "there is no session %s in the book", id)
 		}
 	}
 	reach, err := a.reader.Reach(ctx, who.user)
@@ -123,6 +117,36 @@ func (a *archive) empty(ctx context.Context, who subject, id session.SessionID, 
 		return nothing("%s: nothing is written yet", said)
 	}
 	return nothing("%s; the book goes from %s to %s", said, precise(reach.First.Time()), precise(reach.Last.Time()))
+}
+
+// inBook refuses a session that the book does not have.
+func (a *archive) inBook(ctx context.Context, who subject, id session.SessionID) error {
+	found, err := a.reader.Any(ctx, history.Query{User: who.user, Session: id})
+	if err != nil || found {
+		return err
+	}
+	own, err := a.reader.Shown(ctx, who.user, session.Handle(id))
+	switch {
+	case err != nil:
+		return err
+	case own != (session.SessionID{}):
+		return refuse(session.UnknownSession.String(), "%s is what the venue showed of session %s after a refresh: ask for that", id, own)
+	case who.user != "":
+		return refuse(session.UnknownSession.String(), "%s has no session %s in the book", who.asked, id)
+	}
+	return refuse(session.UnknownSession.String(), "there is no session %s in the book", id)
+}
+
+// notYet says of a time that goes on that its end has not come.
+func (a *archive) notYet(ctx context.Context, who subject, to session.Instant) error {
+	if to <= session.At(time.Now()) {
+		return nil
+	}
+	reach, err := a.reader.Reach(ctx, who.user)
+	if err != nil || to <= reach.Last {
+		return err
+	}
+	return nothing("--to has not come yet: this is what was written until %s", precise(reach.Last.Time()))
 }
 
 // name is a user's first login name, or empty.

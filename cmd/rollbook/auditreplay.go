@@ -63,11 +63,13 @@ func (c *auditReplay) Run(ctx context.Context, app *cli) error {
 		if err == nil {
 			err = out.Flush()
 		}
-		if err == nil && n == 0 {
-			b.erase()
+		if err != nil {
+			return err
+		}
+		if b.erase(); n == 0 {
 			return a.empty(ctx, who, q.Session, "no events: the book has none of what was asked for")
 		}
-		return err
+		return a.notYet(ctx, who, q.To)
 	})
 }
 
@@ -154,7 +156,7 @@ func (c *auditReplay) writer(ctx context.Context, a *archive, out io.Writer) fun
 	}
 	t := replayTable{out: out, wide: 1 << 16, times: "2006-01-02 15:04:05.000"}
 	if fd := int(os.Stdout.Fd()); term.IsTerminal(fd) {
-		t.colours = os.Getenv("NO_COLOR") == ""
+		t.colours = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 		if width, _, err := term.GetSize(fd); err == nil && width > 0 {
 			t.wide, t.screen = width, true
 		}
@@ -257,7 +259,10 @@ func (c *auditReplay) report(ctx context.Context, a *archive, q history.Query, w
 	if err := c.outfile.fill(c.HTML, r.Write); err != nil {
 		return err
 	}
-	return nothing("%d events of %d sessions in %s", r.Events(), r.Sessions(), c.HTML)
+	if err := nothing("%d events of %d sessions in %s", r.Events(), r.Sessions(), c.HTML); err != nil || r.Events() == 0 {
+		return err
+	}
+	return a.notYet(ctx, who, q.To)
 }
 
 // title says what was asked for.

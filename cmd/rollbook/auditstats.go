@@ -53,13 +53,20 @@ func (c *auditStats) Run(ctx context.Context, app *cli) error {
 			what.By = history.ByDay
 		}
 		b.erase()
+		if len(counts.Stretches) == 0 {
+			err = a.empty(ctx, subject{}, session.SessionID{}, "no events: the book has none in this time")
+		} else {
+			err = a.notYet(ctx, subject{}, what.To)
+		}
 		switch {
+		case err != nil:
+			return err
 		case c.JSON:
 			return printCountsJSON(os.Stdout, counts)
 		case c.CSV:
 			return printCountsCSV(os.Stdout, counts)
 		case len(counts.Stretches) == 0:
-			return a.empty(ctx, subject{}, session.SessionID{}, "no events: the book has none in this time")
+			return nil
 		}
 		wide := 100
 		if width, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && width > 0 {
@@ -150,13 +157,37 @@ func printCounts(to io.Writer, c history.Counts, what history.Counted, wide int)
 	if _, err := fmt.Fprintf(to, "at once       %s\n\n", sparkline(peaks, max(wide-14, 10))); err != nil {
 		return err
 	}
-	t := table{header: []string{"FROM", "LOGINS", "REFUSED", "ENDED", "PEAK", ""}}
-	const columns = 50 // about what stands before the bar
+	return drawnStretches(c, most, wide, func(s history.Stretch) string { return at(s.From, form) }).print(to)
+}
+
+// drawnStretches are the stretches with a bar each, where the screen has room for one. A narrow screen has no refusals and ends
+// either: a line that is broken in two says less than one that is cut.
+func drawnStretches(c history.Counts, most uint64, wide int, from func(history.Stretch) string) *table {
+	const leastBar = 8
+	t := &table{header: []string{"FROM", "LOGINS", "REFUSED", "ENDED", "PEAK"}}
 	for _, s := range c.Stretches {
-		t.row(at(s.From, form), fmt.Sprint(s.Logins), fmt.Sprint(s.Refused), fmt.Sprint(s.Ended), fmt.Sprint(s.Peak),
-			blocks(s.Logins, most, max(wide-columns, 8)))
+		t.row(from(s), fmt.Sprint(s.Logins), fmt.Sprint(s.Refused), fmt.Sprint(s.Ended), fmt.Sprint(s.Peak))
 	}
-	return t.print(to)
+	room := wide
+	for i, title := range t.header {
+		column := len(title)
+		for _, row := range t.rows {
+			column = max(column, len(row[i]))
+		}
+		room -= column + 2
+	}
+	if room < -2 {
+		t.header = slices.Delete(t.header, 2, 4)
+	}
+	for i, s := range c.Stretches {
+		switch {
+		case room < -2:
+			t.rows[i] = slices.Delete(t.rows[i], 2, 4)
+		case room >= leastBar:
+			t.rows[i] = append(t.rows[i], blocks(s.Logins, most, room))
+		}
+	}
+	return t
 }
 
 // byCount lists counts, the largest first.

@@ -17,7 +17,7 @@ import (
 
 // vkeySetting says whose signatures count.
 type vkeySetting struct {
-	Vkey string `help:"The notary's public key, or the file that has it. Empty: notary.vkey of the data directory. Have it from elsewhere than the book." placeholder:"VKEY" default:""`
+	Vkey string `help:"The notary's public key, or the file that has it; after a rotation all of them, in their order. Empty: notary.vkey of the data directory. Have it from elsewhere than the book." placeholder:"VKEY" default:""`
 }
 
 // keyOf finds the public key for a command at a book. What is wrong with the place is said first: a mistyped directory has

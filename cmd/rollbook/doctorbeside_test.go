@@ -17,10 +17,9 @@ import (
 
 // sickbed is a book on a bus elsewhere that the test has somebody look at, as one role, one thing at a time.
 type sickbed struct {
-	t    *testing.T
-	ctx  context.Context
-	at   *examination
-	book *feedtest.Script
+	t   *testing.T
+	ctx context.Context
+	at  *examination
 }
 
 func newSickbed(t *testing.T, dir, url, role string) *sickbed {

@@ -71,7 +71,7 @@ func (h *house) furnishNotary() error {
 		h.notary = proof.NewNotary(cfg)
 		h.status.notary = h.notary
 		h.registry.MustRegister(h.notary)
-		h.log.Info("what is written is signed", "vkey", public.String())
+		h.log.Info("what is written is signed", "vkey", strings.ReplaceAll(public.String(), "\n", " "))
 	}
 	if h.set.NotaryVkey != "" {
 		var err error

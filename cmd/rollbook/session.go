@@ -195,7 +195,7 @@ func (d *desk) sessionOf(ctx context.Context, id string) (sessionLine, error) {
 			return l, nil
 		}
 	}
-	return sessionLine{}, refuse(session.UnknownSession.String(), "there is no live session %s", wanted)
+	return sessionLine{}, refuse(session.UnknownSession.String(), "there is no live session %s; of one that has ended, audit replay --session tells", wanted)
 }
 
 type sessionRevoke struct {

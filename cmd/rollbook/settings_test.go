@@ -18,7 +18,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the table of settings in docs/configuration.md")
 
-func parserOf(t *testing.T, into *cli) *kong.Kong {
+func parserOf(t testing.TB, into *cli) *kong.Kong {
 	t.Helper()
 	parser, err := newParser(into)
 	if err != nil {

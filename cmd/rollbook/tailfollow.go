@@ -44,7 +44,7 @@ func (t *dirTail) run(ctx context.Context) error {
 		return all(e)
 	}
 	if _, runs := bus.FindRunning(t.dir); !runs {
-		t.log.Warn("nothing runs on the data directory: waiting for rollbook serve", "dir", t.dir)
+		t.log.Warn("no service listens on the data directory: waiting for rollbook serve", "dir", t.dir)
 		if t.from.Same(subscribe.Now()) { // now is when this command was given, and not when an instance comes
 			notBefore = time.Now()
 			t.from = subscribe.Since(notBefore)
@@ -71,6 +71,7 @@ func (t *dirTail) run(ctx context.Context) error {
 // again: for a while that is no error, and none at all once there has been one.
 func (t *dirTail) reach(ctx context.Context) (*desk, error) {
 	var failing time.Time
+	told := false
 	for {
 		url, runs := bus.FindRunning(t.dir)
 		if runs {
@@ -84,6 +85,9 @@ func (t *dirTail) reach(ctx context.Context) (*desk, error) {
 				return nil, err
 			case failing.IsZero():
 				failing = time.Now()
+			case !told && time.Since(failing) > startPatience:
+				told = true
+				t.log.Warn("the instance on the data directory cannot be followed, trying on", "err", err)
 			}
 		} else {
 			failing = time.Time{}

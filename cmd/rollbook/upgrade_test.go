@@ -57,7 +57,7 @@ func TestUpgradeOnABusElsewhere(t *testing.T) {
 			t.Errorf("the %s does not start: %v", role, err)
 		}
 		if told.count(command) != 1 || told.count("CHECKPOINTS") != map[string]int{"engine": 1, "adapter": 1}[role] || told.count("HISTORY") != map[string]int{"engine": 1}[role] {
-			t.Errorf("the %s says %s", role, told.text.String())
+			t.Errorf("the %s says %s", role, told.all())
 		}
 	}
 
@@ -88,7 +88,7 @@ func TestUpgradeOnABusElsewhere(t *testing.T) {
 		t.Errorf("the feed's retention is %s, %v", state.MaxAge, err)
 	}
 	if told, err := starting(t, dir, url, "adapter", onlyAdapters); err != nil || told.count("lacks") != 0 {
-		t.Errorf("after the upgrade: %v, %s", err, told.text.String())
+		t.Errorf("after the upgrade: %v, %s", err, told.all())
 	}
 	live(t, dir, url, startPod(t, dir, url, "adapter"))
 	tellsAConsumer(t, dir, url) // the engine has found its feed
@@ -139,6 +139,6 @@ func TestUpgradeOfADirectory(t *testing.T) {
 	}
 	defer h.close()
 	if missing, err := h.bus.Missing(t.Context()); err != nil || len(missing) != 0 || told.count("lacks") != 0 {
-		t.Errorf("missing are %v, %v; the log says %s", missing, err, told.text.String())
+		t.Errorf("missing are %v, %v; the log says %s", missing, err, told.all())
 	}
 }

@@ -29,7 +29,7 @@ import (
 )
 
 // startDemo runs a demo in this process until the test ends, with these settings beside.
-func startDemo(t *testing.T, args ...string) *house {
+func startDemo(t testing.TB, args ...string) *house {
 	t.Helper()
 	var c cli
 	if _, err := parserOf(t, &c).Parse(append([]string{"serve", "--demo", "--port-base", "0", "--data", t.TempDir()}, args...)); err != nil {
@@ -67,7 +67,7 @@ func startDemo(t *testing.T, args ...string) *house {
 	return h
 }
 
-func (h *house) door(t *testing.T, venue session.Venue) *door {
+func (h *house) door(t testing.TB, venue session.Venue) *door {
 	t.Helper()
 	for _, d := range h.doors {
 		if d.venue == venue {

@@ -2,9 +2,11 @@ package feed_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -32,38 +34,99 @@ func besideTheWriter(b *testing.B, clients int) {
 	without, with := newStand(b, clients, false), newStand(b, clients, true)
 	turn := 32 * clients
 	published := with.published()
-	var before, beside, after, cpuBefore, cpuBeside time.Duration
-	var behind uint64
+	behind := uint64(0)
+	after := time.Duration(0)
 	b.ResetTimer()
-	turns := max(b.N/turn, 1)
-	for range turns {
-		c0 := cpu()
-		before += without.turn(turn)
-		c1 := cpu()
-		cpuBefore += c1 - c0
-		beside += with.turn(turn)
+	sums := takeTurns(b, turn, without, with, func() {
 		behind += with.done - with.published()
 		start := time.Now()
 		for with.published() < with.done {
 			time.Sleep(time.Millisecond)
 		}
 		after += time.Since(start)
-		cpuBeside += cpu() - c1
-	}
-	n := float64(turns * turn)
+	})
 	end, err := with.on.Feed(0).Marker(b.Context())
 	must(b, err)
 	batches := float64(end.Seq - with.done)
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(n/before.Seconds(), "without/s")
-	b.ReportMetric(n/beside.Seconds(), "with/s")
-	b.ReportMetric(before.Seconds()/beside.Seconds(), "with/without")
-	b.ReportMetric(cpuBefore.Seconds()*1e6/n, "cpu-µs-without")
-	b.ReportMetric(cpuBeside.Seconds()*1e6/n, "cpu-µs-with")
-	b.ReportMetric(float64(with.published()-published-behind)/beside.Seconds(), "feed/s")
-	b.ReportMetric(float64(behind)/float64(turns), "behind")
-	b.ReportMetric(after.Seconds()*1000/float64(turns), "behind-ms")
+	sums.report(b)
+	b.ReportMetric(float64(with.published()-published-behind)/sums.beside.Seconds(), "feed/s")
+	b.ReportMetric(float64(behind)/float64(sums.turns), "behind")
+	b.ReportMetric(after.Seconds()*1000/float64(sums.turns), "behind-ms")
 	b.ReportMetric(float64(with.done)/batches, "events/batch")
+}
+
+// BenchmarkFollowers is what those cost the writer who follow the book in its process, each by itself: four beside it that
+// read whose, what and when of every event, and none, in turns.
+func BenchmarkFollowers(b *testing.B) {
+	const clients, followers, turn = 512, 4, 32 * 512
+	without, with := newStand(b, clients, false), newStand(b, clients, false)
+	ctx, stop := context.WithCancel(b.Context())
+	var following sync.WaitGroup
+	var pages, read atomic.Int64
+	for range followers {
+		following.Go(func() {
+			_ = with.on.Book(0).Follow(ctx, 0, func(stored bus.StoredPage) error {
+				page, err := bus.DecodePage(stored.Data)
+				for _, data := range page.Events {
+					_, headErr := session.ReadHeading(data)
+					err = errors.Join(err, headErr)
+				}
+				if err != nil {
+					b.Error(err)
+				}
+				pages.Add(1)
+				read.Add(int64(len(page.Events)))
+				return err
+			})
+		})
+	}
+	defer following.Wait()
+	defer stop()
+	b.ResetTimer()
+	sums := takeTurns(b, turn, without, with, func() {
+		for read.Load() < followers*int64(with.done) {
+			time.Sleep(time.Millisecond)
+		}
+	})
+	sums.report(b)
+	b.ReportMetric(float64(read.Load())/float64(pages.Load()), "events/page")
+}
+
+// sums are how long the turns of two stands took, and what they cost in CPU time.
+type sums struct {
+	turns, commands                      int // of each
+	before, beside, cpuBefore, cpuBeside time.Duration
+}
+
+// takeTurns has the two do as many commands as b wants, each first as often as second. What is left of a turn of the stand
+// with something beside it is its own cost: rest waits for it.
+func takeTurns(b *testing.B, turn int, without, with *stand, rest func()) (s sums) {
+	for s.commands < b.N || s.turns%2 > 0 {
+		for _, second := range []bool{s.turns%2 > 0, s.turns%2 == 0} {
+			start := cpu()
+			if second {
+				s.beside += with.turn(turn)
+				rest()
+				s.cpuBeside += cpu() - start
+			} else {
+				s.before += without.turn(turn)
+				s.cpuBefore += cpu() - start
+			}
+		}
+		s.turns++
+		s.commands += turn
+	}
+	return s
+}
+
+func (s sums) report(b *testing.B) {
+	n := float64(s.commands)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(n/s.before.Seconds(), "without/s")
+	b.ReportMetric(n/s.beside.Seconds(), "with/s")
+	b.ReportMetric(s.before.Seconds()/s.beside.Seconds(), "with/without")
+	b.ReportMetric(s.cpuBefore.Seconds()*1e6/n, "cpu-µs-without")
+	b.ReportMetric(s.cpuBeside.Seconds()*1e6/n, "cpu-µs-with")
 }
 
 // stand is a bus with a writer, clients and perhaps a publisher.

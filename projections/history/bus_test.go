@@ -66,6 +66,44 @@ func fill(t testing.TB, book *bus.Book, events, users, aPage int) {
 	}
 }
 
+// snapshotAt stores the engine's snapshot of a page.
+func snapshotAt(t testing.TB, book *bus.Book, seq uint64) {
+	t.Helper()
+	state, at := session.NewState(session.DefaultPolicies()), bus.StoredPage{}
+	must(t, book.Read(t.Context(), 0, seq, func(stored bus.StoredPage) error {
+		at = stored
+		p, err := open(stored)
+		for i := range p.events {
+			var e session.Event
+			if e, err = p.event(i); err != nil {
+				break
+			}
+			state.Apply(e)
+		}
+		return err
+	}))
+	_, err := book.WriteSnapshot(t.Context(), bus.Snapshot{Format: session.SnapshotVersion, Sessions: uint64(state.Sessions())}, bus.Snapshot{}, at, state.Snapshot)
+	must(t, err)
+}
+
+// TestRangeOnTheBus: a snapshot as the engine stores it spares the pages before it, and changes no answer.
+func TestRangeOnTheBus(t *testing.T) {
+	book := startBook(t)
+	fill(t, book, 3000, 40, 10)
+	snapshotAt(t, book, 200)
+	for _, c := range []struct{ from, pages uint64 }{{2900, 100}, {2001, 100}, {1999, 300}, {0, 300}} {
+		q := Query{From: base.Add(time.Duration(c.from) * time.Millisecond)}
+		r := NewReader(ReaderConfig{Books: []Book{book}, Log: quiet})
+		got, want := walked(t, r, q), walked(t, NewReader(ReaderConfig{Books: []Book{book}, Scan: true, Log: quiet}), q)
+		if diff := cmp.Diff(want, got); diff != "" || len(got) == 0 {
+			t.Errorf("from event %d there are %d events:\n%s", c.from, len(got), diff)
+		}
+		if read, _ := r.Progress(); read != c.pages {
+			t.Errorf("from event %d it reads %d pages, want %d", c.from, read, c.pages)
+		}
+	}
+}
+
 // TestOnTheBus: the lists go through a real stream, chunk by chunk as Run makes them, and a user's history by them is the
 // scan's.
 func TestOnTheBus(t *testing.T) {
@@ -231,4 +269,43 @@ func BenchmarkHistory(b *testing.B) {
 	b.ReportMetric(float64(b.N)*events/counting.Seconds(), "count-events/s")
 	b.ReportMetric(float64(b.N)*events/atMoment.Seconds(), "at-events/s")
 	b.ReportMetric(indexed.Seconds(), "s-index")
+}
+
+// BenchmarkHistoryRange is, in such a book, the time for its last hundredth, without a snapshot and with one of a twentieth
+// before the end, and for who was logged in at a moment: in the middle and at the end.
+func BenchmarkHistoryRange(b *testing.B) {
+	const events, users, aPage = 1_000_000, 10_000, 200
+	book := startBook(b)
+	fill(b, book, events, users, aPage)
+	r := NewReader(ReaderConfig{Books: []Book{book}, Log: quiet})
+	late := func() (took time.Duration) {
+		start, n := time.Now(), 0
+		must(b, r.Walk(b.Context(), Query{From: base.Add(events * time.Millisecond / 100 * 99)}, func(Entry) error { n++; return nil }))
+		if n < events/100 || n > events/100+1 {
+			b.Fatalf("%d events in the last hundredth", n)
+		}
+		return time.Since(start)
+	}
+	without := late()
+	snapshotAt(b, book, events/aPage/100*95)
+	var with, middle, end time.Duration
+	at := func(when session.Instant) time.Duration {
+		start := time.Now()
+		there, err := r.At(b.Context(), when, "")
+		must(b, err)
+		if len(there) < users/4 {
+			b.Fatalf("%d were there", len(there))
+		}
+		return time.Since(start)
+	}
+	for b.Loop() {
+		with += late()
+		middle += at(base.Add(events * time.Millisecond / 2))
+		end += at(base.Add(events * time.Millisecond))
+	}
+	n := time.Duration(b.N)
+	b.ReportMetric(float64(without.Milliseconds()), "ms/late-by-scan")
+	b.ReportMetric(float64((with / n).Milliseconds()), "ms/late")
+	b.ReportMetric(float64((middle / n).Milliseconds()), "ms/at-middle")
+	b.ReportMetric(float64((end / n).Milliseconds()), "ms/at-end")
 }

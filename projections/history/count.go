@@ -54,7 +54,7 @@ type Stretch struct {
 // maxStretches bounds a result: a day's worth of hours over a hundred years is a mistake in a setting.
 const maxStretches = 1 << 20
 
-// Count reads the book once. It keeps 16 bytes in memory for each session in it, so that peaks are exact.
+// Count reads the book once, from the newest snapshot before the time that is counted. It keeps 16 bytes in memory for each session in it, so that peaks are exact.
 func (r *Reader) Count(ctx context.Context, what Counted) (Counts, error) {
 	c := &counter{what: what, result: Counts{Refusals: map[session.Refusal]uint64{}, Ends: map[session.EndReason]uint64{}},
 		stretches: map[session.Instant]*Stretch{}}
@@ -62,12 +62,13 @@ func (r *Reader) Count(ctx context.Context, what Counted) (Counts, error) {
 		c.what.Zone = time.UTC
 	}
 	for _, book := range r.cfg.Books {
-		spans, err := r.plan(ctx, book, "")
+		pages, state, err := r.within(ctx, book, what.From, 0)
 		if err != nil {
 			return Counts{}, fmt.Errorf("partition %s: %w", book.Partition(), err)
 		}
-		c.live, c.clock = map[session.SessionID]*session.Session{}, 0
-		err = r.pages(ctx, book, spans, func(p page) error {
+		r.total.Add(pages.through - pages.after)
+		c.open(state)
+		err = r.pages(ctx, book, []span{pages}, func(p page) error {
 			past := c.what.To != 0 && len(p.events) > 0
 			for i := range p.events {
 				e, err := p.event(i)
@@ -131,6 +132,20 @@ type counter struct {
 	last      session.Instant
 
 	starts, ends []session.Instant // of all sessions that were live in the range
+}
+
+// open begins a book, with the sessions that were live before what is read of it; nil: none.
+func (c *counter) open(state *session.State) {
+	c.live, c.clock = map[session.SessionID]*session.Session{}, 0
+	if state == nil {
+		return
+	}
+	c.clock = state.Clock()
+	state.EachSession(func(s session.Session) {
+		if c.venue(s.Venue) {
+			c.live[s.ID] = &s
+		}
+	})
 }
 
 // within says whether an instant is asked for.

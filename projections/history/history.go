@@ -3,7 +3,8 @@
 // A [Reader] reads the pages that a question needs, folds their events into the sessions that they are of ([Roll]), and gives
 // what was asked for: the events in order (Walk), who was logged in at a moment (At), or how much went on (Count). By user it
 // reads the pages that the user is in: an [Indexer], in the process that writes a partition, keeps lists of them beside the
-// book. What no list covers is read from the book, page by page. A [Report] is the same as one HTML file.
+// book. What no list covers is read from the book, page by page. For a time it begins with the engine's newest snapshot before
+// (begin.go). A [Report] is the same as one HTML file.
 //
 // Invariants:
 //   - The book is the truth. A list only says where to look: what is found there is held against the question, and a list
@@ -17,6 +18,7 @@ package history
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 
 	"rollbook/bus"
@@ -36,6 +38,9 @@ type Book interface {
 	// PutHistory adds a list to a bucket, of which there are [bus.HistoryBuckets]; History gives a bucket's, in order.
 	PutHistory(ctx context.Context, bucket int, list []byte) error
 	History(ctx context.Context, bucket int, fn func(list []byte) error) error
+	// RestoreThrough gives the engine's newest good snapshot of the format that holds no page after the given one to read, and
+	// returns its entry: a zero one when there is none.
+	RestoreThrough(ctx context.Context, format, through uint64, read func(chunks iter.Seq2[[]byte, error]) error) (bus.Snapshot, bus.StoredPage, error)
 }
 
 // Query says which events are asked for. A zero field asks for all.

@@ -73,6 +73,22 @@ func (r *Reader) Any(ctx context.Context, q Query) (found bool, err error) {
 	return found, err
 }
 
+// Shown finds the session that its venue showed under another id, after a refresh; zero: there is none in the book, or none of
+// the user, who may be empty.
+func (r *Reader) Shown(ctx context.Context, user session.UserID, as session.Handle) (id session.SessionID, err error) {
+	err = r.Walk(ctx, Query{User: user, Types: []session.EventType{(&session.SessionRefreshed{}).Type()}}, func(e Entry) error {
+		if refreshed, is := e.Event.(*session.SessionRefreshed); is && refreshed.Handle == as {
+			id = refreshed.Session
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return id, err
+}
+
 // books are those that a user is in: one; of nobody in particular, all.
 func (r *Reader) books(user session.UserID) []Book {
 	if user == "" {

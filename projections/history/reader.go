@@ -18,7 +18,7 @@ import (
 // ReaderConfig is what a reader stands on.
 type ReaderConfig struct {
 	Books []Book // one a partition, in order of the partitions
-	// Scan has every page read, also where the lists would spare it: to hold one way against the other.
+	// Scan has every page read, also where the lists or a snapshot would spare it: to hold one way against the other.
 	Scan bool
 	Log  *slog.Logger
 }
@@ -42,11 +42,11 @@ func (r *Reader) Progress() (read, of uint64) { return r.read.Load(), r.total.Lo
 func (r *Reader) Walk(ctx context.Context, q Query, fn func(Entry) error) error {
 	var streams []iter.Seq2[Entry, error]
 	for _, book := range r.books(q.User) {
-		spans, err := r.plan(ctx, book, q.User)
+		spans, roll, err := r.planOf(ctx, book, q)
 		if err != nil {
 			return fmt.Errorf("partition %s: %w", book.Partition(), err)
 		}
-		streams = append(streams, r.entries(ctx, book, spans, q))
+		streams = append(streams, r.entries(ctx, book, spans, roll, q))
 	}
 	return merge(streams, fn)
 }
@@ -54,10 +54,20 @@ func (r *Reader) Walk(ctx context.Context, q Query, fn func(Entry) error) error 
 // errEnough ends the reading of a book.
 var errEnough = errors.New("enough")
 
+// planOf is which pages of a book have to be read for a query, and the roll before them.
+func (r *Reader) planOf(ctx context.Context, book Book, q Query) ([]span, *Roll, error) {
+	if q.User != "" {
+		spans, err := r.plan(ctx, book, q.User)
+		return spans, NewRoll(), err
+	}
+	pages, state, err := r.within(ctx, book, q.From, q.To)
+	r.total.Add(pages.through - pages.after)
+	return []span{pages}, rollOf(state), err
+}
+
 // entries are what a query asks for of one book's pages.
-func (r *Reader) entries(ctx context.Context, book Book, spans []span, q Query) iter.Seq2[Entry, error] {
+func (r *Reader) entries(ctx context.Context, book Book, spans []span, roll *Roll, q Query) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		roll := NewRoll()
 		err := r.pages(ctx, book, spans, func(p page) error {
 			past := q.To != 0 && p.time >= q.To && len(p.events) > 0
 			for i := range p.events {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -13,8 +14,10 @@ import (
 
 // Bounds of a report: a page that no browser opens helps nobody. What is beyond them is counted and said.
 const (
-	reportBars = 3000
-	reportRows = 20_000
+	reportBars      = 3000
+	reportMarks     = 3000
+	reportRefreshes = 20_000
+	reportRows      = 20_000
 )
 
 //go:embed report.html
@@ -24,7 +27,7 @@ var reportPage = template.Must(template.New("report").Parse(reportText))
 
 // Report is entries as one HTML page that needs nothing else: no network, no script. Its picture is a time line with a bar
 // for each session, by venue. Everything in it may come from clients, and stands there as text alone, all of it [Visible]. It
-// keeps what it is given in memory.
+// keeps in memory what the page will have.
 type Report struct {
 	title   string
 	made    time.Time
@@ -36,7 +39,12 @@ type Report struct {
 	last    session.Instant
 	events  int
 	skipped int // events without a row
-	hidden  int // sessions without a bar
+
+	// The picture is whole up to an instant: where there is too much for it, it ends, and says so.
+	full      session.Instant // from this instant on nothing is drawn; zero: all is
+	refreshes int             // that are drawn
+	hidden    int             // sessions without a bar
+	unmarked  int             // refused logins without a cross
 }
 
 // reportBar is a session in the picture.
@@ -96,7 +104,7 @@ func (r *Report) draw(e Entry, user string) {
 	at := e.Event.When()
 	switch event := e.Event.(type) {
 	case *session.SessionStarted:
-		if len(r.order) >= reportBars {
+		if r.isFull(at, len(r.order) >= reportBars) {
 			r.hidden++
 			return
 		}
@@ -104,9 +112,14 @@ func (r *Report) draw(e Entry, user string) {
 		r.bars[event.Session] = b
 		r.order = append(r.order, b)
 	case *session.SessionRefreshed:
-		if b := r.bars[event.Session]; b != nil {
-			event.Renew(&b.session)
+		b := r.bars[event.Session]
+		if b == nil {
+			return
+		}
+		event.Renew(&b.session)
+		if !r.isFull(at, r.refreshes >= reportRefreshes) {
 			b.refreshed = append(b.refreshed, at)
+			r.refreshes++
 		}
 	case *session.SessionTouched:
 		if b := r.bars[event.Session]; b != nil {
@@ -119,10 +132,28 @@ func (r *Report) draw(e Entry, user string) {
 			r.end(s.ID, at, session.Revoked)
 		}
 	case *session.LoginRejected:
-		if len(r.marks) < reportBars {
-			r.marks = append(r.marks, reportMark{event.Venue, at, user + ": " + event.Refusal.String()})
+		if r.isFull(at, len(r.marks) >= reportMarks) {
+			r.unmarked++
+			return
 		}
+		r.marks = append(r.marks, reportMark{event.Venue, at, user + ": " + event.Refusal.String()})
 	}
+}
+
+// isFull says whether the picture has ended, and ends it at an instant at which there is too much.
+func (r *Report) isFull(at session.Instant, tooMuch bool) bool {
+	if tooMuch && r.full == 0 {
+		r.full = at
+	}
+	return r.full != 0
+}
+
+// drawnTo is the instant that the picture ends with.
+func (r *Report) drawnTo() session.Instant {
+	if r.full != 0 {
+		return r.full
+	}
+	return r.last
 }
 
 func (r *Report) end(id session.SessionID, at session.Instant, why session.EndReason) {
@@ -150,7 +181,7 @@ func classOf(e session.Event) string {
 const (
 	pictureLeft  = 120.0
 	pictureWide  = 1000.0
-	pictureRight = 20.0
+	pictureRight = 40.0 // half a label of the time line
 	barHigh      = 7.0
 	barStep      = 10.0
 )
@@ -161,6 +192,8 @@ type (
 		Title, Made, From, To string
 		Events, Sessions      int
 		Skipped, Hidden       int
+		Unmarked              int
+		Drawn                 string // until when, where that is not the end
 		Width, Height         float64
 		Lanes                 []reportLane
 		Ticks                 []reportTick
@@ -197,7 +230,7 @@ func (r *Report) Write(to io.Writer) error {
 		return i.Time().In(time.Local).Format("2006-01-02 15:04:05 MST")
 	}
 	d := reportData{Title: r.title, Made: r.made.Format("2006-01-02 15:04:05 MST"), From: local(r.first), To: local(r.last), Events: r.events,
-		Sessions: r.Sessions(), Skipped: r.skipped, Hidden: r.hidden, Width: pictureWide, Rows: r.rows}
+		Sessions: r.Sessions(), Skipped: r.skipped, Hidden: r.hidden, Unmarked: r.unmarked, Drawn: local(r.full), Width: pictureWide, Rows: r.rows}
 	for _, b := range r.order {
 		if b.to == 0 {
 			b.to = min(r.last, b.session.Deadline()) // as far as was looked
@@ -212,8 +245,9 @@ func (r *Report) Write(to io.Writer) error {
 
 // x is where an instant stands in the picture.
 func (r *Report) x(at session.Instant) float64 {
-	long := float64(max(r.last-r.first, 1))
-	return pictureLeft + min(max(float64(at-r.first)/long, 0), 1)*(pictureWide-pictureLeft-pictureRight)
+	long := float64(max(r.drawnTo()-r.first, 1))
+	x := pictureLeft + min(max(float64(at-r.first)/long, 0), 1)*(pictureWide-pictureLeft-pictureRight)
+	return math.Round(100*x) / 100 // more digits are bytes alone
 }
 
 // lanes puts the sessions of each venue into rows, so that none covers another.
@@ -259,15 +293,31 @@ func (r *Report) lanes(d *reportData) {
 		d.Lanes = append(d.Lanes, lane)
 	}
 	d.Height = y + 4
-	const ticks = 6
-	for i := range ticks + 1 {
-		at := r.first + (r.last-r.first)/ticks*session.Instant(i)
-		if r.first != 0 {
-			form := "15:04:05"
-			if r.last-r.first > session.Instant(48*time.Hour) {
-				form = "Jan 2 15:04"
-			}
-			d.Ticks = append(d.Ticks, reportTick{r.x(at), y, at.Time().In(time.Local).Format(form)})
+	d.Ticks = r.ticks(y)
+}
+
+// ticks are the labels of the time line, each once: a line without length has one.
+func (r *Report) ticks(low float64) (ticks []reportTick) {
+	const steps = 6
+	long := r.drawnTo() - r.first
+	form := "2006-01-02"
+	switch {
+	case long <= session.Instant(10*time.Second):
+		form = "15:04:05.000"
+	case long <= session.Instant(20*time.Hour): // an hour of the day stands once
+		form = "15:04:05"
+	case long <= session.Instant(300*24*time.Hour):
+		form = "Jan 2 15:04"
+	}
+	if r.first == 0 {
+		return nil
+	}
+	for i := range steps + 1 {
+		at := r.first + session.Instant(float64(long)/steps*float64(i))
+		text := at.Time().In(time.Local).Format(form)
+		if n := len(ticks); n == 0 || ticks[n-1].Text != text {
+			ticks = append(ticks, reportTick{r.x(at), low, text})
 		}
 	}
+	return ticks
 }

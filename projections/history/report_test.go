@@ -140,19 +140,70 @@ func TestReportPicture(t *testing.T) {
 	}
 }
 
-// TestReportIsBounded: what is too much for a page is counted and said.
+// TestReportIsBounded: what is too much for a page is counted and said, and the picture is whole up to where it ends.
 func TestReportIsBounded(t *testing.T) {
-	r, roll := NewReport("much", time.Unix(0, int64(base))), NewRoll()
-	for n := range reportRows + 5 {
-		at := base + session.Instant(n)
-		r.Add(roll.Take(bus.Position{}, &session.SessionStarted{Header: session.Header{At: at, User: "u"}, Session: session.SessionID{byte(n), byte(n >> 8), 1},
-			Venue: session.Genesis, Until: at + 5}), "u", "")
+	for _, c := range []struct {
+		name string
+		e    func(n int, head session.Header) session.Event
+		said string // of the picture
+	}{
+		{"sessions", func(n int, head session.Header) session.Event {
+			return &session.SessionStarted{Header: head, Session: session.SessionID{byte(n), byte(n >> 8), 1}, Venue: session.Genesis, Until: head.At + 5}
+		}, fmt.Sprintf("%d sessions more and 0 refused", reportRows+5-reportBars)},
+		{"refusals", func(_ int, head session.Header) session.Event {
+			return &session.LoginRejected{Header: head, Venue: session.Genesis, Refusal: session.WrongCredentials}
+		}, fmt.Sprintf("0 sessions more and %d refused logins more", reportRows+5-reportMarks)},
+		{"refreshes", func(n int, head session.Header) session.Event {
+			if n == 0 {
+				return &session.SessionStarted{Header: head, Session: session.SessionID{1}, Venue: session.Genesis, Until: session.Forever}
+			}
+			return &session.SessionRefreshed{Header: head, Session: session.SessionID{1}}
+		}, "0 sessions more and 0 refused"},
+	} {
+		r, roll := NewReport("much", time.Unix(0, int64(base))), NewRoll()
+		for n := range reportRows + 5 {
+			r.Add(roll.Take(bus.Position{}, c.e(n, session.Header{At: base + session.Instant(n), User: "u"})), "u", "")
+		}
+		var page bytes.Buffer
+		must(t, r.Write(&page))
+		text := page.String() // to read so many rows as XML takes seconds
+		if !strings.Contains(text, "5 events more are not in the list") || !strings.Contains(text, c.said) || !strings.Contains(text, "The picture ends at") {
+			t.Errorf("%s: the page does not say what it leaves out", c.name)
+		}
+		if page.Len() > 8<<20 {
+			t.Errorf("%s: %d bytes", c.name, page.Len())
+		}
+		for _, bar := range r.order { // no bar reaches beyond the picture, and the last drawn stands at its end
+			if x := r.x(max(bar.from, bar.to)); x > pictureWide-pictureRight {
+				t.Fatalf("%s: a bar ends at %f", c.name, x)
+			}
+		}
+		if n := len(r.order); n == reportBars && r.x(r.order[n-1].from) < (pictureWide-pictureRight)*0.99 {
+			t.Errorf("%s: the last bar of the picture begins at %f", c.name, r.x(r.order[n-1].from))
+		}
 	}
-	var page bytes.Buffer
-	must(t, r.Write(&page))
-	got := look(t, page.Bytes())
-	if !strings.Contains(got.text, "5 events more") || !strings.Contains(got.text, fmt.Sprintf("%d sessions more", reportRows+5-reportBars)) {
-		t.Error("the page does not say what it leaves out")
+}
+
+// TestReportTimeLine: labels that differ, and fit, however long or short the time is.
+func TestReportTimeLine(t *testing.T) {
+	for long, want := range map[time.Duration]int{0: 1, time.Millisecond: 2, time.Millisecond * 60: 7, 9 * time.Second: 7, time.Hour: 7, 30 * time.Hour: 7, 100 * 24 * time.Hour: 7, 10 * 365 * 24 * time.Hour: 7} {
+		r, roll := NewReport("", time.Unix(0, int64(base))), NewRoll()
+		for _, at := range []session.Instant{base, base.Add(long)} {
+			r.Add(roll.Take(bus.Position{}, &session.LoginRejected{Header: session.Header{At: at, User: "u"}, Venue: session.Zenith}), "u", "")
+		}
+		labels := map[string]bool{}
+		for _, tick := range r.ticks(0) {
+			if labels[tick.Text] {
+				t.Errorf("%s: %q stands twice", long, tick.Text)
+			}
+			labels[tick.Text] = true
+			if half := 3.0 * float64(len(tick.Text)); tick.X+half > pictureWide {
+				t.Errorf("%s: %q stands at %f", long, tick.Text, tick.X)
+			}
+		}
+		if len(labels) != want {
+			t.Errorf("%s has the labels %v", long, labels)
+		}
 	}
 }
 

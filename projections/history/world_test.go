@@ -1,10 +1,13 @@
 package history
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,6 +28,13 @@ type memory struct {
 	lists map[int][][]byte
 	puts  int          // how many more writes succeed; below zero: all
 	full  atomic.Int64 // how many pages were read in all
+	snaps []snapshot   // the oldest first
+}
+
+// snapshot is an engine's.
+type snapshot struct {
+	page   uint64
+	chunks [][]byte
 }
 
 var errCrash = errors.New("killed")
@@ -111,6 +121,26 @@ func (m *memory) History(_ context.Context, bucket int, fn func([]byte) error) e
 	return nil
 }
 
+func (m *memory) RestoreThrough(_ context.Context, _, through uint64, read func(iter.Seq2[[]byte, error]) error) (bus.Snapshot, bus.StoredPage, error) {
+	m.mu.Lock()
+	snaps := m.snaps
+	m.mu.Unlock()
+	for _, s := range slices.Backward(snaps) {
+		if s.page > through {
+			continue
+		}
+		err := read(func(yield func([]byte, error) bool) {
+			for _, chunk := range s.chunks {
+				if !yield(chunk, nil) {
+					return
+				}
+			}
+		})
+		return bus.Snapshot{Page: s.page}, bus.StoredPage{}, err
+	}
+	return bus.Snapshot{}, bus.StoredPage{}, nil
+}
+
 // append stores the events as the next page.
 func (m *memory) append(t interface{ Fatal(...any) }, at session.Instant, events ...session.Event) {
 	page := bus.Page{Epoch: 1, Time: int64(at)}
@@ -168,6 +198,19 @@ func (l *life) step(t *rapid.T) {
 		page = append(page, l.take(l.command(t))...)
 	}
 	l.book.append(t, l.now, page...)
+}
+
+// snapshot has the engine make one as of now.
+func (l *life) snapshot(t interface{ Fatal(...any) }) {
+	s := snapshot{page: uint64(len(l.book.pages))}
+	err := l.state.Snapshot(func(chunk []byte) error {
+		s.chunks = append(s.chunks, bytes.Clone(chunk))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.book.snaps = append(l.book.snaps, s)
 }
 
 // take has a command done.

@@ -1,9 +1,11 @@
 package proof
 
 import (
+	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,31 +40,53 @@ func (c Checkpoint) text(origin string) string {
 }
 
 // Sign is the checkpoint as a signed note.
-func (k Key) Sign(c Checkpoint) ([]byte, error) {
+func (k Key) Sign(c Checkpoint) ([]byte, error) { return k.signAfter(k.last(), c) }
+
+// signAfter signs what comes after a checkpoint of the key at, for which signs holds: when that is not the last one, it signs
+// too, and so hands over.
+func (k Key) signAfter(at int, c Checkpoint) ([]byte, error) {
 	origin := k.Public().Origin(c.Partition)
-	return note.Sign(&note.Note{Text: c.text(origin)}, signer{origin, k})
+	signers := []note.Signer{signer{origin, k.private[k.last()]}}
+	if at != k.last() {
+		signers = append([]note.Signer{signer{origin, k.private[at]}}, signers...)
+	}
+	return note.Sign(&note.Note{Text: c.text(origin)}, signers...)
 }
 
-// Open checks the signature on a checkpoint of a partition and reads it. Signatures of others are passed over.
+// Open checks the signature on a checkpoint of a partition and reads it: any of the keys may have signed it. Signatures of
+// others are passed over.
 func (k PublicKey) Open(p bus.Partition, signed []byte) (Checkpoint, error) {
+	c, _, err := k.open(p, signed)
+	return c, err
+}
+
+// open says by which of the keys it is signed too.
+func (k PublicKey) open(p bus.Partition, signed []byte) (c Checkpoint, by []int, err error) {
 	origin := k.Origin(p)
-	opened, err := note.Open(signed, note.VerifierList(verifier{origin, k.key}))
+	opened, err := note.Open(signed, k.verifiers(origin))
 	if err != nil {
-		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+		return Checkpoint{}, nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
 	for _, sig := range opened.Sigs { // two texts must not stand for one signature
 		if _, err := base64.StdEncoding.Strict().DecodeString(sig.Base64); err != nil {
-			return Checkpoint{}, fmt.Errorf("%w: the signature is not in canonical base64", ErrCheckpoint)
+			return Checkpoint{}, nil, fmt.Errorf("%w: the signature is not in canonical base64", ErrCheckpoint)
 		}
+		by = append(by, slices.IndexFunc(k.keys, func(key ed25519.PublicKey) bool { return keyID(origin, algEd25519, key) == sig.Hash }))
 	}
-	c, err := parseCheckpoint(opened.Text)
+	c, err = parseCheckpoint(opened.Text)
 	if err == nil && (c.Partition != p || c.text(origin) != opened.Text) {
 		err = errors.New("it is of another log, or in another form")
 	}
 	if err != nil {
-		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+		return Checkpoint{}, nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
-	return c, nil
+	return c, by, nil
+}
+
+// strange reports whether a checkpoint that Open has vouched for is signed by a key of the same name that is none of these.
+func (k PublicKey) strange(p bus.Partition, signed []byte) bool {
+	opened, err := note.Open(signed, k.verifiers(k.Origin(p)))
+	return err == nil && slices.ContainsFunc(opened.UnverifiedSigs, func(sig note.Signature) bool { return sig.Name == k.Origin(p) })
 }
 
 // OpenAny does so for whichever partition the checkpoint says that it is of.
@@ -101,20 +125,28 @@ func cutLast(s, sep string) (before, after string, found bool) {
 }
 
 // openRecord checks a stored checkpoint, with the edge beside it.
-func (k PublicKey) openRecord(r bus.NotaryRecord) (Checkpoint, Edge, error) {
-	c, err := k.Open(r.Partition, r.Data)
-	if err != nil {
-		return c, Edge{}, err
+func (k PublicKey) openRecord(r bus.NotaryRecord) (c Checkpoint, edge Edge, by []int, err error) {
+	if c, by, err = k.open(r.Partition, r.Data); err != nil {
+		return c, edge, nil, err
 	}
-	edge, err := parseEdge(r.Edge)
-	if err != nil {
-		return c, edge, fmt.Errorf("%w: the edge beside it: %w", ErrCheckpoint, err)
+	if edge, err = parseEdge(r.Edge); err != nil {
+		return c, edge, nil, fmt.Errorf("%w: the edge beside it: %w", ErrCheckpoint, err)
 	}
 	if edge.size != c.Size || edge.Root() != c.Root {
-		return c, edge, fmt.Errorf("%w: the edge beside it has another root", ErrCheckpoint)
+		return c, edge, nil, fmt.Errorf("%w: the edge beside it has another root", ErrCheckpoint)
 	}
 	if r.Page != c.Page {
-		return c, edge, fmt.Errorf("%w: beside it stands page %d, and it says %d", ErrCheckpoint, r.Page, c.Page)
+		return c, edge, nil, fmt.Errorf("%w: beside it stands page %d, and it says %d", ErrCheckpoint, r.Page, c.Page)
 	}
-	return c, edge, nil
+	return c, edge, by, nil
+}
+
+// HandedOver reports whether a partition's last checkpoint is signed by the last of several keys, so that those before it are
+// not needed any more. The error is ErrCheckpoint's.
+func (k PublicKey) HandedOver(last bus.NotaryRecord) (bool, error) {
+	if last.Seq == 0 {
+		return false, nil
+	}
+	_, _, by, err := k.openRecord(last)
+	return slices.Contains(by, len(k.keys)-1), err
 }

@@ -80,6 +80,7 @@ type notarized struct {
 	pending []Hash        // guarded by mu: the leaves that are not signed yet
 	floor   *Checkpoint   // guarded by mu: signed once and not stored; the tree must grow through it before more is signed
 	signed  Checkpoint    // guarded by mu: the last that is known to be stored
+	signer  int           // guarded by mu: which key must sign the next; when it is not the last, it hands over
 	count   uint64        // guarded by mu: checkpoints signed since the start
 	errors  uint64        // guarded by mu: attempts that failed
 	since   time.Time     // guarded by mu: when the oldest page that is not signed was read; zero: all are
@@ -200,73 +201,6 @@ func (n *Notary) attend(ctx context.Context, w *notarized) error {
 	return g.Wait()
 }
 
-// resume takes the edge of the last checkpoint. seq is its place in the stream.
-func (n *Notary) resume(ctx context.Context, w *notarized) (seq uint64, err error) {
-	p := w.book.Partition()
-	last, err := n.cfg.Store.LastCheckpoint(ctx, p)
-	if err != nil {
-		return 0, err
-	}
-	var c Checkpoint
-	var edge Edge
-	if last.Seq > 0 {
-		if c, edge, err = n.cfg.Key.Public().openRecord(last); err != nil {
-			return 0, &Alarm{p, "the last checkpoint that is stored: " + err.Error()}
-		}
-		end, err := w.book.End(ctx)
-		if err != nil {
-			return 0, err
-		}
-		if c.Page > end {
-			return 0, &Alarm{p, fmt.Sprintf("checkpoint %d is of page %d, and the book ends at page %d: pages were lost, or it is another book", c.Number, c.Page, end)}
-		}
-	}
-	floor, err := n.remembered(ctx, w, c)
-	if err != nil {
-		return 0, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if c.Size < w.signed.Size {
-		// A replica may be behind by moments, and then the fence refuses what would be signed; here it is only less work.
-		return 0, fmt.Errorf("the last checkpoint that is stored is %d, and %d was signed: waiting for it", c.Number, w.signed.Number)
-	}
-	if c.Size == w.signed.Size && c.Root != w.signed.Root && c.Size > 0 {
-		return 0, &Alarm{p, fmt.Sprintf("checkpoint %d that is stored is not the one that was signed", c.Number)}
-	}
-	w.edge, w.page, w.pending, w.signed, w.since, w.floor = edge, c.Page, nil, c, time.Time{}, floor
-	return last.Seq, nil
-}
-
-// remembered is what this notary signed beyond the last stored checkpoint c: it was not stored, or the bus has lost it.
-func (n *Notary) remembered(ctx context.Context, w *notarized, c Checkpoint) (*Checkpoint, error) {
-	p := w.book.Partition()
-	if n.cfg.Memory == nil {
-		return nil, nil
-	}
-	signed, err := n.cfg.Memory.Load(p)
-	if err != nil || signed == nil {
-		return nil, err
-	}
-	m, err := n.cfg.Key.Public().Open(p, signed)
-	switch {
-	case err != nil:
-		return nil, &Alarm{p, "what the notary remembers: " + err.Error()}
-	case m.Size == c.Size && m.Root != c.Root:
-		return nil, &Alarm{p, fmt.Sprintf("checkpoint %d that is stored is not the one that this notary signed", c.Number)}
-	case m.Size <= c.Size:
-		return nil, nil
-	}
-	end, err := w.book.End(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if end < m.Page {
-		return nil, &Alarm{p, fmt.Sprintf("this notary signed page %d, and the book ends at page %d: pages were lost", m.Page, end)}
-	}
-	return &m, nil
-}
-
 // take adds a page to the tree. When too much waits to be signed it waits too.
 func (w *notarized) take(ctx context.Context, hasher *Hasher, stored bus.StoredPage) error {
 	page, err := bus.DecodePage(stored.Data)
@@ -327,6 +261,7 @@ func (n *Notary) signAll(ctx context.Context, w *notarized, seq uint64) error {
 func (n *Notary) sign(ctx context.Context, w *notarized, seq uint64) (uint64, error) {
 	w.mu.Lock()
 	edge, page, leaves, last, early := w.edge.Clone(), w.page, w.pending[:len(w.pending):len(w.pending)], w.signed, w.floor != nil
+	signer := w.signer
 	w.mu.Unlock()
 	if len(leaves) == 0 || early {
 		return seq, nil
@@ -339,7 +274,7 @@ func (n *Notary) sign(ctx context.Context, w *notarized, seq uint64) (uint64, er
 		}
 	}
 	c := Checkpoint{Partition: p, Size: edge.size, Root: edge.Root(), Number: last.Number + 1, Page: page}
-	signed, err := n.cfg.Key.Sign(c)
+	signed, err := n.cfg.Key.signAfter(signer, c)
 	if err != nil {
 		return seq, fmt.Errorf("sign a checkpoint: %w", err)
 	}
@@ -352,8 +287,12 @@ func (n *Notary) sign(ctx context.Context, w *notarized, seq uint64) (uint64, er
 	if err != nil {
 		return seq, err
 	}
+	if signer != n.cfg.Key.last() {
+		n.cfg.Log.Info("another key signs from now on", "partition", p, "checkpoint", c.Number)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.signer = n.cfg.Key.last()
 	w.signed, w.pending = c, append([]Hash(nil), w.pending[len(leaves):]...)
 	w.count++
 	if w.since = time.Now(); len(w.pending) == 0 {

@@ -11,6 +11,7 @@
 //   - Only the right edge of a tree is kept in memory: its size is the logarithm of the tree's.
 //   - A notary never signs two trees of which one is not the beginning of the other: it goes on from the edge of the last
 //     checkpoint that is stored, and where that is not of this book, it stops.
+//   - A key counts from the checkpoint on that the one before it has signed too.
 //   - Bytes are hashed as they are stored, and never encoded again.
 //   - What is not signed (leaf hashes, headers) is checked against what is, and only says where to look.
 //

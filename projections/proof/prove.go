@@ -43,7 +43,7 @@ type Proven struct {
 
 // Prove proves the events that want chooses, of the pages that a partition's last checkpoint covers. The book is read twice.
 func Prove(ctx context.Context, from Source, key PublicKey, last bus.NotaryRecord, want func(page uint64, index int, event []byte) bool) ([]Proven, error) {
-	c, _, err := key.openRecord(last)
+	c, _, _, err := key.openRecord(last)
 	if err != nil {
 		return nil, err
 	}

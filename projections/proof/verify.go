@@ -109,6 +109,7 @@ type verified struct {
 	broken  *Finding // the first page since that is none, or is not in its place
 	known   []Checkpoint
 	events  uint64
+	signer  int    // the key that must sign the next checkpoint
 	signed  uint64 // checkpoints that were accepted
 	hasher  Hasher
 	finding *Finding
@@ -143,12 +144,12 @@ func (v *Verifier) part(p bus.Partition) *verified {
 // Begin has a partition begin after a checkpoint in place of its first page.
 func (v *Verifier) Begin(base Record) {
 	w := v.part(base.Partition)
-	c, edge, err := v.key.openRecord(bus.NotaryRecord{Partition: base.Partition, Page: base.Page, Edge: base.Edge, Data: base.Data})
+	c, edge, by, err := v.key.openRecord(bus.NotaryRecord{Partition: base.Partition, Page: base.Page, Edge: base.Edge, Data: base.Data})
 	if err != nil {
 		w.fail(Finding{Fault: BadSignature, Index: -1, Text: "the checkpoint that it begins after: " + err.Error()})
 		return
 	}
-	w.edge, w.number, w.page, w.next = edge, c.Number, c.Page, c.Page+1
+	w.edge, w.number, w.page, w.next, w.signer = edge, c.Number, c.Page, c.Page+1, slices.Max(by)
 	for _, known := range w.known {
 		switch {
 		case known.Size < c.Size:
@@ -204,11 +205,16 @@ func (w *verified) addPage(r Record) {
 func (w *verified) addLeaves(r Record) { w.said.add(w.edge.size, int64(r.From), r.Data) }
 
 func (w *verified) addCheckpoint(key PublicKey, r Record) {
-	c, err := key.Open(w.p, r.Data)
+	c, by, err := key.open(w.p, r.Data)
+	signer, follows := succeeds(w.signer, by)
 	expected := w.number + 1
 	switch {
 	case err != nil:
 		w.fail(Finding{Fault: BadSignature, Index: -1, Checkpoint: expected, Text: fmt.Sprintf("checkpoint %d: %v", expected, err)})
+		return
+	case !follows:
+		w.fail(Finding{Fault: BadSignature, Index: -1, Checkpoint: expected,
+			Text: fmt.Sprintf("checkpoint %d is signed by another key than the one before it, and that has not handed over", expected)})
 		return
 	case c.Number != expected:
 		w.fail(Finding{Fault: NumberMissing, Index: -1, Checkpoint: expected,
@@ -218,6 +224,7 @@ func (w *verified) addCheckpoint(key PublicKey, r Record) {
 		w.fail(Finding{Fault: BadHeader, Index: -1, Checkpoint: expected, Text: fmt.Sprintf("checkpoint %d is of page %d, and %d stands beside it", expected, c.Page, r.Page)})
 		return
 	}
+	w.signer = signer
 	at, whole := slices.BinarySearchFunc(w.bounds, c.Page, func(b bound, page uint64) int { return int(int64(b.page) - int64(page)) })
 	if !whole {
 		w.fail(w.locate(c, len(w.leaves)))

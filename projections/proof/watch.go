@@ -164,7 +164,7 @@ func (w *Watch) offer(part *watched, r bus.NotaryRecord) {
 	if skip {
 		return
 	}
-	c, edge, err := w.cfg.Key.openRecord(r)
+	c, edge, _, err := w.cfg.Key.openRecord(r)
 	part.mu.Lock()
 	defer part.mu.Unlock()
 	if err != nil {

@@ -43,6 +43,7 @@ type witnessed struct {
 	seen   Seen
 	edge   Edge
 	number uint64
+	signer int // the key that must sign the next checkpoint
 	said   said
 	known  []Checkpoint // that the tree must go through, and has not come to
 }
@@ -52,7 +53,7 @@ type witnessed struct {
 func NewWitness(key PublicKey, seen []Seen) (*Witness, error) {
 	w := &Witness{key: key, parts: map[bus.Partition]*witnessed{}}
 	for _, s := range seen {
-		c, err := key.Open(s.Partition, []byte(s.Note))
+		c, by, err := key.open(s.Partition, []byte(s.Note))
 		if err != nil {
 			return nil, fmt.Errorf("what the witness remembers of partition %s: %w", s.Partition, err)
 		}
@@ -60,7 +61,7 @@ func NewWitness(key PublicKey, seen []Seen) (*Witness, error) {
 		if err != nil || edge.size != c.Size || edge.Root() != c.Root {
 			return nil, fmt.Errorf("what the witness remembers of partition %s: %w: the edge is another tree's", s.Partition, ErrInconsistent)
 		}
-		w.parts[s.Partition] = &witnessed{seen: s, edge: edge, number: c.Number}
+		w.parts[s.Partition] = &witnessed{seen: s, edge: edge, number: c.Number, signer: slices.Max(by)}
 	}
 	return w, nil
 }
@@ -96,7 +97,7 @@ func (w *Witness) Add(r bus.NotaryRecord) error {
 		part.said.add(part.edge.size, int64(r.From), r.Data)
 		return nil
 	}
-	c, err := w.key.Open(r.Partition, r.Data)
+	c, by, err := w.key.open(r.Partition, r.Data)
 	if err != nil {
 		return fmt.Errorf("message %d: %w", r.Seq, err)
 	}
@@ -105,6 +106,10 @@ func (w *Witness) Add(r bus.NotaryRecord) error {
 			return fmt.Errorf("%w: partition %s has another checkpoint %d", ErrInconsistent, r.Partition, c.Number)
 		}
 		return nil
+	}
+	signer, follows := succeeds(part.signer, by)
+	if !follows {
+		return fmt.Errorf("%w: partition %s: checkpoint %d is signed by another key than the one before it, and that has not handed over", ErrInconsistent, r.Partition, c.Number)
 	}
 	edge := part.edge.Clone()
 	news := part.said.through(c.Size - edge.size)
@@ -117,6 +122,7 @@ func (w *Witness) Add(r bus.NotaryRecord) error {
 	}
 	part.known = slices.DeleteFunc(part.known, func(known Checkpoint) bool { return known.Size <= c.Size })
 	part.seen, part.edge, part.number = Seen{r.Partition, r.Seq, string(r.Data), edge.String()}, edge, c.Number
+	part.signer = signer
 	part.said.signed(len(news))
 	return nil
 }
@@ -157,7 +163,7 @@ func (w *Witness) Seen(end uint64) ([]Seen, error) {
 // Cosign signs a checkpoint of the notary's beside it, as of a time, with the witness's key (C2SP cosignature/v1).
 func (k Key) Cosign(notary PublicKey, s Seen, at time.Time) ([]byte, error) {
 	origin := notary.Origin(s.Partition)
-	opened, err := note.Open([]byte(s.Note), note.VerifierList(verifier{origin, notary.key}))
+	opened, err := note.Open([]byte(s.Note), notary.verifiers(origin))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
@@ -168,12 +174,12 @@ func (k Key) Cosign(notary PublicKey, s Seen, at time.Time) ([]byte, error) {
 type WitnessKey struct{ PublicKey }
 
 // Witness is the public half of a key that cosigns.
-func (k Key) Witness() WitnessKey { return WitnessKey{k.Public()} }
+func (k Key) Witness() WitnessKey { return WitnessKey{PublicKey{k.name, k.public[k.last():]}} }
 
 // String is the vkey: "name+hash+base64", of the type for cosignatures.
 func (k WitnessKey) String() string {
-	raw := append([]byte{algCosignature}, k.key...)
-	return fmt.Sprintf("%s+%08x+%s", k.name, keyID(k.name, algCosignature, k.key), base64.StdEncoding.EncodeToString(raw))
+	raw := append([]byte{algCosignature}, k.keys[0]...)
+	return fmt.Sprintf("%s+%08x+%s", k.name, keyID(k.name, algCosignature, k.keys[0]), base64.StdEncoding.EncodeToString(raw))
 }
 
 // ParseWitnessKey reads it.
@@ -186,7 +192,7 @@ func ParseWitnessKey(text string) (WitnessKey, error) {
 	if err != nil || len(raw) != 1+ed25519.PublicKeySize {
 		return WitnessKey{}, ErrKey
 	}
-	k := WitnessKey{PublicKey{parts[0], raw[1:]}}
+	k := WitnessKey{PublicKey{parts[0], []ed25519.PublicKey{raw[1:]}}}
 	if k.String() != strings.TrimSpace(text) || parts[0] == "" {
 		return WitnessKey{}, ErrKey
 	}
@@ -216,17 +222,19 @@ type cosigner struct {
 	at  time.Time
 }
 
-func (s cosigner) Name() string    { return s.key.name }
-func (s cosigner) KeyHash() uint32 { return keyID(s.key.name, algCosignature, s.key.Public().key) }
+func (s cosigner) Name() string { return s.key.name }
+func (s cosigner) KeyHash() uint32 {
+	return keyID(s.key.name, algCosignature, s.key.public[s.key.last()])
+}
 func (s cosigner) Sign(text []byte) ([]byte, error) {
 	at := uint64(s.at.Unix())
-	return append(binary.BigEndian.AppendUint64(nil, at), ed25519.Sign(s.key.private, cosigned(at, text))...), nil
+	return append(binary.BigEndian.AppendUint64(nil, at), ed25519.Sign(s.key.private[s.key.last()], cosigned(at, text))...), nil
 }
 
 type coverifier WitnessKey
 
 func (v coverifier) Name() string    { return v.name }
-func (v coverifier) KeyHash() uint32 { return keyID(v.name, algCosignature, v.key) }
+func (v coverifier) KeyHash() uint32 { return keyID(v.name, algCosignature, v.keys[0]) }
 func (v coverifier) Verify(text, sig []byte) bool {
-	return len(sig) == cosignatureLen && ed25519.Verify(v.key, cosigned(binary.BigEndian.Uint64(sig), text), sig[8:])
+	return len(sig) == cosignatureLen && ed25519.Verify(v.keys[0], cosigned(binary.BigEndian.Uint64(sig), text), sig[8:])
 }

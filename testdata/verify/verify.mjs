@@ -1,9 +1,10 @@
 // A second verifier of Rollbook's exports and proofs, written from docs/audit.md alone and sharing nothing with the first.
 // It needs node 20 and nothing else.
 //
-//   node verify.mjs export --vkey VKEY [--known FILE]... FILE...    one JSON line a file: what was found, how far it is verified
-//   node verify.mjs proof --vkey VKEY FILE...                       one JSON line a file: how many events are proved, or why not
+//   node verify.mjs export --vkey VKEY... [--known FILE]... FILE...    one JSON line a file: what was found, how far it is verified
+//   node verify.mjs proof --vkey VKEY... FILE...                       one JSON line a file: how many events are proved, or why not
 //
+// --vkey may be repeated, or hold several lines: the keys that have signed, in their order.
 // The exit code is 1 when something was found.
 import { createHash, createPublicKey, verify as verifySignature } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -48,6 +49,14 @@ class Tree {
 
 const strictBase64 = text => { const raw = Buffer.from(text, 'base64'); return raw.toString('base64') === text ? raw : null }
 
+// parseKeys reads the keys of one name, in the order in which they signed.
+function parseKeys (text) {
+  const keys = text.split(/\s+/).filter(Boolean).map(parseKey)
+  const { name } = keys[0] ?? {}
+  if (!name || keys.some(k => k.name !== name) || new Set(keys.map(k => k.raw.toString('hex'))).size !== keys.length) throw new Error('not the vkeys of one log')
+  return { name, keys }
+}
+
 function parseKey (vkey) {
   const [name, id, ...rest] = vkey.trim().split('+')
   const raw = strictBase64(rest.join('+'))
@@ -58,8 +67,8 @@ function parseKey (vkey) {
 
 const keyID = (name, raw) => sha256(name, '\n', raw).subarray(0, 4)
 
-// openNote gives the text of a note that the key has signed under a name, or null.
-function openNote (bytes, key, name) {
+// openNote gives the text of a note that some of the keys have signed under a name, and which, or null.
+function openNote (bytes, { keys }, name) {
   const note = bytes.toString('utf8')
   if (!Buffer.from(note, 'utf8').equals(bytes)) return null
   for (const c of note) if (c < ' ' && c !== '\n') return null
@@ -67,27 +76,29 @@ function openNote (bytes, key, name) {
   if (split < 0 || !note.endsWith('\n')) return null
   const text = note.slice(0, split + 1)
   const lines = note.slice(split + 2).split('\n').slice(0, -1)
-  let good = false
+  const by = new Set()
   for (const line of lines) {
     const match = /^\u2014 ([^ +]+) ([A-Za-z0-9+/=]+)$/u.exec(line)
     if (!match) return null
     if (match[1] !== name) continue
     const raw = Buffer.from(match[2], 'base64')
-    if (raw.length < 5 || !raw.subarray(0, 4).equals(keyID(name, key.raw))) continue
-    if (!strictBase64(match[2]) || !verifySignature(null, Buffer.from(text), key.key, raw.subarray(4))) return null
-    good = true
+    const at = raw.length < 5 ? -1 : keys.findIndex(key => raw.subarray(0, 4).equals(keyID(name, key.raw)))
+    if (at < 0) continue
+    if (!strictBase64(match[2]) || !verifySignature(null, Buffer.from(text), keys[at].key, raw.subarray(4))) return null
+    by.add(at)
   }
-  return good ? text : null
+  return by.size > 0 ? { text, by } : null
 }
 
 // openCheckpoint gives what a checkpoint of a partition says, or null when the key has not signed it.
 function openCheckpoint (bytes, key, partition) {
   const origin = `${key.name}/p${partition}`
-  const text = openNote(bytes, key, origin)
-  if (text === null) return null
+  const note = openNote(bytes, key, origin)
+  if (note === null) return null
+  const { text, by } = note
   const match = /^([^\n]+)\n(0|[1-9]\d*)\n([A-Za-z0-9+/]{43}=)\ncheckpoint (0|[1-9]\d*) page (0|[1-9]\d*)\n$/.exec(text)
   if (!match || match[1] !== origin || !strictBase64(match[3])) return null
-  return { partition, size: Number(match[2]), root: strictBase64(match[3]), number: Number(match[4]), page: Number(match[5]) }
+  return { partition, size: Number(match[2]), root: strictBase64(match[3]), number: Number(match[4]), page: Number(match[5]), by }
 }
 
 // --- Pages -----------------------------------------------------------------------------------------------------------
@@ -160,7 +171,7 @@ function eventsOf (data) {
 
 class Partition {
   constructor (number, key) {
-    Object.assign(this, { partition: number, key, tree: new Tree(), number: 0, page: 0, next: 1, leaves: [], pages: [], said: [], differ: false, broken: null, found: null, known: [], signed: 0 })
+    Object.assign(this, { partition: number, key, tree: new Tree(), number: 0, page: 0, next: 1, leaves: [], pages: [], said: [], differ: false, broken: null, found: null, known: [], signed: 0, signer: 0 })
   }
 
   fail (fault, where) {
@@ -171,7 +182,7 @@ class Partition {
     const c = openCheckpoint(Buffer.from(line.note ?? ''), this.key, this.partition)
     const tree = Tree.parse(line.edge ?? '')
     if (!c || !tree || c.page !== line.page || tree.size !== c.size || !tree.root().equals(c.root)) return this.fail('checkpoint-signature', {})
-    Object.assign(this, { tree, number: c.number, page: c.page, next: c.page + 1 })
+    Object.assign(this, { tree, number: c.number, page: c.page, next: c.page + 1, signer: Math.max(...c.by) })
     for (const k of this.known) {
       if (k.size < c.size || (k.size === c.size && !k.root.equals(c.root))) this.fail('split-view', { checkpoint: k.number })
     }
@@ -207,8 +218,10 @@ class Partition {
     const c = openCheckpoint(Buffer.from(line.note ?? ''), this.key, this.partition)
     const number = this.number + 1
     if (!c) return this.fail('checkpoint-signature', { checkpoint: number })
+    if (!c.by.has(this.signer)) return this.fail('checkpoint-signature', { checkpoint: number }) // no key takes over by its own word
     if (c.number !== number) return this.fail('checkpoint-missing', { checkpoint: number })
     if (c.page !== line.page) return this.fail('checkpoint-header', { checkpoint: number })
+    this.signer = Math.max(...c.by)
     const at = this.pages.findIndex(p => p.page === c.page)
     if (at < 0) return this.locate(c, this.leaves.length)
     const count = this.pages[at].end
@@ -357,11 +370,11 @@ function verifyProof (file, key) {
 const [what, ...args] = process.argv.slice(2)
 const options = { vkey: '', known: [], files: [] }
 for (let i = 0; i < args.length; i++) {
-  if (args[i] === '--vkey') options.vkey = args[++i]
+  if (args[i] === '--vkey') options.vkey += ` ${args[++i]}`
   else if (args[i] === '--known') options.known.push(args[++i])
   else options.files.push(args[i])
 }
-const key = parseKey(options.vkey)
+const key = parseKeys(options.vkey)
 const known = options.known.map(path => {
   const bytes = readFileSync(path)
   const partition = Number(/\/p(\d+)\n/.exec(bytes.toString())?.[1])

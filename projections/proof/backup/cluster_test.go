@@ -74,4 +74,36 @@ func TestOntoACluster(t *testing.T) {
 	_, err = Restore(soon(t), RestoreConfig{Bus: alone, Summary: sum, Replicas: 1, Now: time.Now}, bytes.NewReader(second.Bytes()))
 	ok(t, err)
 	same(alone)
+	current(t, onto, done.Layout)
+}
+
+// current waits until every server has all of every stream, the one that was lost too. One that is stopped while it makes its
+// streams leaves goroutines behind.
+func current(t *testing.T, b *bus.Bus, l bus.Layout) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		behind := ""
+		for _, name := range l.Streams() {
+			s, err := b.JetStream().Stream(t.Context(), name)
+			if err != nil {
+				behind = name + ": " + err.Error()
+				continue
+			}
+			replicas := s.CachedInfo().Cluster.Replicas
+			for _, r := range replicas {
+				if !r.Current || r.Offline {
+					behind = name + " on " + r.Name
+				}
+			}
+			if len(replicas) != l.Replicas-1 {
+				behind = name
+			}
+		}
+		if behind == "" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("a server does not catch up: %s", behind)
+		}
+	}
 }
