@@ -178,6 +178,11 @@ func (h *house) openBus(ctx context.Context) (err error) {
 		h.layout = bus.Layout{Partitions: max(h.set.Partitions, 1), Replicas: 1}
 	}
 	if h.embedded != nil && (errors.Is(err, bus.ErrNotCreated) || errors.Is(err, bus.ErrUnfinished)) {
+		if h.set.DeploymentKeyFile == "" {
+			if err := makeKey(h.dir); err != nil {
+				return fmt.Errorf("make the deployment key: %w", err)
+			}
+		}
 		if err = h.bus.Create(ctx, h.layout); err == nil {
 			h.log.Info("created the book", "dir", h.dir, "partitions", h.layout.Partitions)
 		}
@@ -311,7 +316,7 @@ func (h *house) close() {
 // servers are the HTTP servers: that of operations, and those of the venues.
 func (h *house) servers() (operations *web, venues []*web) {
 	operations = newWeb("operations", h.operationsAt, newOperations(h.status, h.registry), h.log)
-	operations.server.WriteTimeout = 10 * time.Second // the venues' handlers have bounds of their own
+	operations.server.WriteTimeout = 10 * time.Second // nothing is asked of the book for it
 	return operations, h.venueServers()
 }
 

@@ -12,9 +12,19 @@ import (
 
 func TestDeploymentKey(t *testing.T) {
 	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
+	var no *refused
+	if _, err := deploymentKey("", dir, log); !errors.As(err, &no) || no.code != "deployment_key" {
+		t.Errorf("a directory without its key gave %v", err)
+	}
+	if err := makeKey(dir); err != nil {
+		t.Fatal(err)
+	}
 	made, err := deploymentKey("", dir, log)
 	if err != nil || made == [32]byte{} {
 		t.Fatalf("a new key: %v", err)
+	}
+	if err := makeKey(dir); err != nil {
+		t.Fatal(err)
 	}
 	if again, err := deploymentKey("", dir, log); err != nil || again != made {
 		t.Errorf("the second start has another key, or none: %v", err)
@@ -23,7 +33,11 @@ func TestDeploymentKey(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 || info.Size() != 32 {
 		t.Errorf("the file: %v, %v", info, err)
 	}
-	if other, err := deploymentKey("", t.TempDir(), log); err != nil || other == made {
+	elsewhere := t.TempDir()
+	if err := makeKey(elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if other, err := deploymentKey("", elsewhere, log); err != nil || other == made {
 		t.Errorf("another directory has the same key, or none: %v", err)
 	}
 
@@ -39,7 +53,6 @@ func TestDeploymentKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := deploymentKey(written, "", log)
-		var no *refused
 		if !errors.As(err, &no) || no.code != "deployment_key" || text != "" && strings.Contains(err.Error(), text) {
 			t.Errorf("%q gave %v", text, err)
 		}

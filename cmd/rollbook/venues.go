@@ -126,9 +126,10 @@ func (h *house) doorURL(d *door, scheme string) string {
 // venueServers are the HTTP servers behind the doors.
 func (h *house) venueServers() []*web {
 	var servers []*web
+	room := newRoom(openFiles(), h.log)
 	for _, d := range h.doors {
 		name := d.venue.String()
-		w := newWeb(name, h.certificate.wrap(d.at), h.proxies.Handler(h.traffic.count(name, d.route, h.tracing.requests(name, d.route, d.handler))), h.log)
+		w := newWeb(name, h.certificate.wrap(room.wrap(d.at)), h.proxies.Handler(h.traffic.count(name, d.route, h.tracing.requests(name, d.route, d.handler))), h.log)
 		w.drain, w.sockets = h.set.Drain, d.sockets
 		if h.embedded == nil { // there may be another pod to go to
 			w.farewell = h.set.Farewell

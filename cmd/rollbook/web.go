@@ -33,12 +33,23 @@ type web struct {
 	kept   map[net.Conn]struct{} // guarded by mu: connections that have, and may again; no sockets
 }
 
+// The bounds of a request that is not a socket. Where the venue's handler has tighter ones, which it says in the venue's
+// words, these are never met. They are for what it does not read or write itself: the body of a request that it refuses by its
+// path or method, which the server waits for before it replies, and the replies to a client that asks and asks and never
+// reads. Without them such a client would keep its connection, and a goroutine, for as long as it likes.
+const (
+	readWithin  = 20 * time.Second // from the first byte of the header to the end of the body
+	writeWithin = 40 * time.Second // from the end of the header to the end of the reply: body, call and reply have 10 s each
+)
+
 func newWeb(name string, at net.Listener, handler http.Handler, log *slog.Logger) *web {
 	w := &web{name: name, log: log.With("server", name), at: at, drain: time.Second, silent: map[net.Conn]struct{}{}, kept: map[net.Conn]struct{}{}}
 	w.server = &http.Server{
 		Handler: w.sendAway(handler),
-		// The bodies' bounds are the handlers' own: a socket's connection must outlive every timeout set here.
+		// A connection that becomes a socket leaves the server, and all of these behind.
 		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       readWithin,
+		WriteTimeout:      writeWithin,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
