@@ -57,6 +57,8 @@ type Directory interface {
 	Name(user session.UserID) (string, bool)
 	// Current returns when the directory knows all that was in it when it was called. Check does that by itself.
 	Current(ctx context.Context) error
+	// Doubt is why nobody can tell whose the name is, if so: what says it cannot be read. Check says that by itself.
+	Doubt(name string) error
 	// Generation is that of the user's credential; not ok when the user may not use the venue.
 	Generation(user session.UserID, venue session.Venue) (generation uint64, ok bool)
 	// Profile is what a venue may show of the user, and may grant.

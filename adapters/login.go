@@ -130,6 +130,9 @@ func (g *Gate) check(ctx context.Context, r Login) (session.Credential, error) {
 			return session.Credential{}, unavailable(err)
 		}
 		credential, err := r.Judge(ctx)
+		if err == nil && credential.Verdict == session.NoSuchUser {
+			err = g.cfg.Directory.Doubt(r.Name)
+		}
 		if err != nil {
 			return session.Credential{}, unavailable(err)
 		}

@@ -176,6 +176,9 @@ func (p *People) Current(context.Context) error {
 	return p.away
 }
 
+// Doubt is nil: whom it does not know nobody knows.
+func (p *People) Doubt(string) error { return nil }
+
 // Generation is that of the user's credential, less what Lag said.
 func (p *People) Generation(user session.UserID, venue session.Venue) (uint64, bool) {
 	p.mu.Lock()

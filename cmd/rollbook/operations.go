@@ -64,10 +64,13 @@ func (s *status) ready() report {
 	} else {
 		r.add("view of the book", "fresh", true)
 	}
-	if s.directory.Ready() {
-		r.add("directory", "read", true)
-	} else {
+	switch lost := s.directory.Lost(); {
+	case !s.directory.Ready():
 		r.add("directory", "being read", false)
+	case lost > 0: // whom it has is served, here as in any other process
+		r.add("directory", strconv.Itoa(lost)+" entries cannot be read", true)
+	default:
+		r.add("directory", "read", true)
 	}
 	r.add("listeners", [...]string{"waiting for the parts", "serving", "stopping"}[phase], phase == phaseServing)
 	return r
@@ -165,9 +168,9 @@ func (h *house) register() {
 			return float64(users)
 		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollbook_directory_unreadable",
-			Help: "Users whose record in the directory cannot be read: their logins fail until it is mended."}, func() float64 {
+			Help: "Records and names in the directory that cannot be read: their users' logins fail until they are mended."}, func() float64 {
 			_, unreadable := h.directory.Counts()
-			return float64(unreadable)
+			return float64(unreadable + h.directory.Lost())
 		}),
 	)
 }

@@ -96,8 +96,8 @@ func (c *restoreCommand) missingKeys() error {
 	if len(missing) == 0 {
 		return nil
 	}
-	_, err = fmt.Printf("before the service starts in %s, put the old place's %s there: without it API keys cannot be opened, "+
-		"or nobody can go on signing\n", dir, strings.Join(missing, " and "))
+	_, err = fmt.Printf("before the service starts in %s, put the old place's %s there: without the first the service "+
+		"does not start here, without the second nobody goes on signing\n", dir, strings.Join(missing, " and "))
 	return err
 }
 

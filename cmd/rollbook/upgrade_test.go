@@ -125,6 +125,9 @@ func TestUpgradeOfADirectory(t *testing.T) {
 	}
 	asAnOlderProgramLeftIt(t, b)
 	server.Shutdown()
+	if err := makeKey(dir); err != nil {
+		t.Fatal(err)
+	}
 	if code := run([]string{"init", "--upgrade", "--data", dir}); code != exitRefused {
 		t.Errorf("init --upgrade of a directory exits with %d", code)
 	}

@@ -35,6 +35,9 @@ import (
 // ErrNotReady says that the directory has not been read yet. Nothing is known: ask again later.
 var ErrNotReady = errors.New("the directory has not been read yet")
 
+// ErrLost says that a name was not found, while entries of the bucket cannot be read: it may be anybody's.
+var ErrLost = errors.New("entries of the directory cannot be read")
+
 // Config is what a directory needs. The deployment key is required.
 type Config struct {
 	// DeploymentKey derives decoy users and seals origins; the same on all pods.
@@ -60,6 +63,7 @@ type Directory struct {
 
 	mu      sync.RWMutex
 	view    *view         // guarded by mu, with all in it
+	lost    int           // guarded by mu: so many entries of the bucket cannot be read
 	reached uint64        // guarded by mu: the view is complete up to this revision of the bucket
 	moved   chan struct{} // guarded by mu: closed, and replaced, when reached moves
 }
@@ -105,7 +109,8 @@ func (d *Directory) Await(ctx context.Context) error {
 }
 
 // Check judges a password. Whatever it finds, it makes one decoy and runs exactly one hash. An error says that nothing
-// is known: the directory is not ready, or this user's record cannot be read.
+// is known: the directory is not ready, this user's record cannot be read, or nobody is found by the name while entries
+// are lost that may have been theirs ([ErrLost]).
 func (d *Directory) Check(ctx context.Context, venue session.Venue, name, password string) (session.Credential, error) {
 	if !d.Ready() {
 		return session.Credential{}, ErrNotReady
@@ -123,6 +128,8 @@ func (d *Directory) Check(ctx context.Context, venue session.Venue, name, passwo
 	}
 	matched := against.matches(d.hash, normal)
 	switch {
+	case u == nil && d.Lost() > 0:
+		return session.Credential{}, ErrLost
 	case u == nil:
 		return session.Credential{User: nobody, Verdict: session.NoSuchUser}, nil
 	case u.broken != nil:
@@ -133,6 +140,18 @@ func (d *Directory) Check(ctx context.Context, venue session.Venue, name, passwo
 		verdict = session.Matched
 	}
 	return session.Credential{User: u.record.User, Generation: u.record.Credential, Verdict: verdict}, nil
+}
+
+// Doubt is why nobody can tell whose the name is: the record or the name cannot be read, or nobody is found while entries
+// are lost ([ErrLost]). nil: what the directory says of the name is so.
+func (d *Directory) Doubt(name string) error {
+	switch u := d.lookUp(name); {
+	case u == nil && d.Lost() > 0:
+		return ErrLost
+	case u != nil && u.broken != nil:
+		return fmt.Errorf("user %s: %w", u.record.User, u.broken)
+	}
+	return nil
 }
 
 // Find is the user who logs in by that name, in any spelling that compares equal.
@@ -167,6 +186,14 @@ func (d *Directory) Users() []Record {
 	}
 	slices.SortFunc(list, func(a, b Record) int { return strings.Compare(string(a.User), string(b.User)) })
 	return list
+}
+
+// Lost is how many entries of the bucket the server counts and does not give: their place on its disk is damaged. It is
+// looked at when a watch begins; what the server itself has forgotten is not counted.
+func (d *Directory) Lost() int {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.lost
 }
 
 // Counts gives the number of users, and of those whose record cannot be read.

@@ -89,10 +89,12 @@ func (d *Directory) Run(ctx context.Context) error {
 // that the bucket was put back to an earlier state. So the watch is compared with the bucket's end: what was there at
 // one look must have arrived by the next, unless entries are still coming in.
 func (d *Directory) follow(ctx context.Context) (through bool, err error) {
-	seen, err := d.end(ctx) // the first part holds all up to here, and the end may be an entry that is gone
+	state, err := d.state(ctx)
 	if err != nil {
 		return false, fmt.Errorf("watch the directory: %w", err)
 	}
+	seen := state.LastSeq // the first part holds all up to here, and the end may be an entry that is gone
+	keys := map[string]struct{}{}
 	w, finish, err := watch(ctx, d.kv, jetstream.AllKeys)
 	if err != nil {
 		return false, fmt.Errorf("watch the directory: %w", err)
@@ -118,16 +120,37 @@ func (d *Directory) follow(ctx context.Context) (through bool, err error) {
 			case !open:
 				return through, errors.New("the watch ended")
 			case e == nil:
+				d.lose(ctx, state, len(keys))
 				d.replace(v)
-				through = true
+				through, keys = true, nil
 			default:
 				d.apply(v, e)
 				seen = max(seen, e.Revision())
+				if !through && e.Key() != "" {
+					keys[e.Key()] = struct{}{}
+				}
 			}
 			if through {
 				d.reach(seen)
 			}
 		}
+	}
+}
+
+// lose notes how many keys the server counts and has not given. It says nothing of a bucket that has changed meanwhile: the
+// next watch is a new look.
+func (d *Directory) lose(ctx context.Context, before jetstream.StreamState, given int) {
+	after, err := d.state(ctx)
+	if err != nil || after.LastSeq != before.LastSeq || after.NumSubjects != before.NumSubjects {
+		return
+	}
+	lost := max(int(after.NumSubjects)-given, 0)
+	d.mu.Lock()
+	d.lost = lost
+	d.mu.Unlock()
+	if lost > 0 {
+		d.log.Error("entries of the directory cannot be read: their place on the bus's disk is damaged; names that are not "+
+			"found are answered as unavailable until a backup is restored", "entries", lost, "read", given)
 	}
 }
 
@@ -171,17 +194,23 @@ func (d *Directory) catchUp(ctx context.Context) error {
 
 // end is the revision of the last write to the bucket, whatever it wrote.
 func (d *Directory) end(ctx context.Context) (uint64, error) {
+	state, err := d.state(ctx)
+	return state.LastSeq, err
+}
+
+// state is the bucket's, as its leader knows it.
+func (d *Directory) state(ctx context.Context) (state jetstream.StreamState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
 	status, err := d.kv.Status(ctx)
 	if err != nil {
-		return 0, err
+		return state, err
 	}
 	bucket, ok := status.(*jetstream.KeyValueBucketStatus)
 	if !ok {
-		return 0, errors.New("the bucket is not a stream")
+		return state, errors.New("the bucket is not a stream")
 	}
-	return bucket.StreamInfo().State.LastSeq, nil
+	return bucket.StreamInfo().State, nil
 }
 
 // replace makes the view the one that answers.
