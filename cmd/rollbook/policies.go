@@ -15,7 +15,7 @@ type lockoutSettings struct {
 	Threshold  uint32        `help:"Consecutive failed logins after which an account is locked for a while. 0: 5." default:"5" placeholder:"N" env:"ROLLBOOK_LOCKOUT_THRESHOLD"`
 	FirstDelay time.Duration `help:"The first lock's length; each further failure doubles it. 0: 30s." default:"30s" placeholder:"TIME" env:"ROLLBOOK_LOCKOUT_FIRST_DELAY"`
 	MaxDelay   time.Duration `help:"The longest lock that opens by itself. 0: 1h." default:"1h" placeholder:"TIME" env:"ROLLBOOK_LOCKOUT_MAX_DELAY"`
-	Hard       uint32        `help:"Consecutive failed logins after which only an operator unlocks. 0: 100." default:"100" placeholder:"N" env:"ROLLBOOK_LOCKOUT_HARD"`
+	Hard       uint32        `help:"Consecutive failed logins after which only an operator unlocks, 100 at the most. 0: 100." default:"100" placeholder:"N" env:"ROLLBOOK_LOCKOUT_HARD"`
 	Forget     time.Duration `help:"How long after the last failed login the count is dropped. 0: 24h." default:"24h" placeholder:"TIME" env:"ROLLBOOK_LOCKOUT_FORGET"`
 }
 
@@ -137,6 +137,9 @@ func (s *serveSettings) checkPolicies() error {
 	return nil
 }
 
+// mostFailures is how many failed logins in a row may be allowed at most (NIST SP 800-63B-4, 3.2.2).
+const mostFailures = 100
+
 func (s *serveSettings) checkLockout() error {
 	// Zero is the default here too.
 	usual, l := session.DefaultPolicies().Lockout, s.Lockout
@@ -145,6 +148,8 @@ func (s *serveSettings) checkLockout() error {
 	switch {
 	case hard < threshold:
 		return refuse("usage", "--lockout-hard %d is below --lockout-threshold %d: every lock would be for an operator to undo", hard, threshold)
+	case hard > mostFailures:
+		return refuse("usage", "--lockout-hard %d: no more than %d failed logins in a row are allowed to anybody (NIST SP 800-63B, 3.2.2)", hard, mostFailures)
 	case first > longest:
 		return refuse("usage", "--lockout-first-delay %s is longer than --lockout-max-delay %s", first, longest)
 	}

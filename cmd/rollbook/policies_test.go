@@ -108,6 +108,7 @@ func TestPoliciesAreHeldToSense(t *testing.T) {
 		"--te-max-sessions=501 --venues=genesis,nebula": "max_sessions", // also of a venue that is not served
 		"--lockout-forget=25h":                          "lockout",
 		"--lockout-hard=4":                              "--lockout-hard 4",
+		"--lockout-hard=101":                            "--lockout-hard 101",
 	} {
 		err := parsed(t, strings.Fields(args)...).check(everything)
 		var no *refused
