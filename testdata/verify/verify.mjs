@@ -5,7 +5,7 @@
 //   node verify.mjs proof --vkey VKEY... FILE...                       one JSON line a file: how many events are proved, or why not
 //
 // --vkey may be repeated, or hold several lines: the keys that have signed, in their order.
-// The exit code is 1 when something was found.
+// The exit code is 1 when something was found, and 2 when the command line is wrong.
 import { createHash, createPublicKey, verify as verifySignature } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
@@ -374,13 +374,17 @@ for (let i = 0; i < args.length; i++) {
   else if (args[i] === '--known') options.known.push(args[++i])
   else options.files.push(args[i])
 }
-const key = parseKeys(options.vkey)
+// refuse ends with what is wrong with the command line: nothing was verified then.
+const refuse = why => { console.error(`verify.mjs: ${why}`); process.exit(2) }
+if (!['export', 'proof'].includes(what) || !options.vkey || options.files.length === 0) {
+  refuse('node verify.mjs export|proof --vkey VKEY... [--known FILE]... FILE..., where VKEY is the text of a public key')
+}
+let key
+try { key = parseKeys(options.vkey) } catch (e) { refuse(`--vkey: ${e.message}`) }
 const known = options.known.map(path => {
   const bytes = readFileSync(path)
   const partition = Number(/\/p(\d+)\n/.exec(bytes.toString())?.[1])
-  const c = openCheckpoint(bytes, key, partition)
-  if (!c) throw new Error(`${path} is no checkpoint by this key`)
-  return c
+  return openCheckpoint(bytes, key, partition) ?? refuse(`${path} is no checkpoint by this key`)
 })
 for (const file of options.files) {
   const said = what === 'proof' ? verifyProof(file, key) : verifyExport(file, key, known)
