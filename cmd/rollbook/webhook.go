@@ -21,6 +21,7 @@ type webhookCommands struct {
 	Parked webhookParked `cmd:"" help:"List the events that were given up."`
 	Retry  webhookRetry  `cmd:"" help:"Have parked events tried again."`
 	Replay webhookReplay `cmd:"" help:"Have an endpoint get the book again from a position on."`
+	Forget webhookForget `cmd:"" help:"Forget an endpoint that is no more."`
 	Secret webhookSecret `cmd:"" help:"Make a secret for an endpoint."`
 }
 
@@ -174,6 +175,38 @@ func (c *webhookReplay) Run(ctx context.Context, app *cli) error {
 			return unknownWebhook(err)
 		}
 		_, err = fmt.Printf("%s goes on with page %d of partition %s\n", printable(c.Endpoint), max(at.Page, 1), at.Partition)
+		return err
+	})
+}
+
+type webhookForget struct {
+	place    `embed:""`
+	Endpoint string `arg:"" help:"The endpoint's name."`
+}
+
+// Help is shown by forget --help.
+func (webhookForget) Help() string {
+	return `What is kept of an endpoint is how far it has come and what was parked. Take the endpoint out of the file of --webhooks
+first, and restart what serves it: one that is served is not forgotten. If one of that name is added later, it
+begins like a new one.`
+}
+
+// Run forgets an endpoint.
+func (c *webhookForget) Run(ctx context.Context, app *cli) error {
+	return c.atWebhooks(ctx, app, func(d *desk, kv jetstream.KeyValue) error {
+		ahead, _, err := d.bus.Skew(ctx) // leases are dated by the bus
+		if err != nil {
+			return err
+		}
+		now := time.Now().Add(ahead)
+		parked, err := webhooks.Forget(ctx, kv, c.Endpoint, func(s webhooks.Standing) bool { return d.own == nil && s.Served(now) })
+		switch {
+		case errors.Is(err, webhooks.ErrServed):
+			return refuse("served", "%w: take it out of the file of --webhooks and restart that process, or wait for its lease", err)
+		case err != nil:
+			return unknownWebhook(err)
+		}
+		_, err = fmt.Printf("%s is forgotten, with %d parked\n", printable(c.Endpoint), parked)
 		return err
 	})
 }

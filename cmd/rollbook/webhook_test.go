@@ -114,7 +114,10 @@ func TestWebhooksUnderTheirCredential(t *testing.T) {
 	if code := run(append([]string{"webhook", "retry", "audit", "0/9.9"}, operator...)); code != exitRefused {
 		t.Errorf("what is not parked is tried again: %d", code)
 	}
-	for _, what := range []string{"retry", "parked"} {
+	if code := run(append([]string{"webhook", "forget", "audit"}, operator...)); code != exitRefused {
+		t.Errorf("an endpoint that is served is forgotten: %d", code)
+	}
+	for _, what := range []string{"retry", "parked", "forget"} {
 		if code := run(append([]string{"webhook", what, "audits"}, operator...)); code != exitRefused {
 			t.Errorf("webhook %s of an endpoint that is none exits with %d", what, code)
 		}

@@ -214,7 +214,7 @@ func (s *Site) startNodes(t testing.TB) error {
 		n.process = process{name: name, log: filepath.Join(s.cfg.Dir, name+".log"),
 			command: append([]string{s.cfg.Rollbook, command, "--bus", s.url(n.links), "--creds", s.creds(role), "--port-base", fmt.Sprint(n.base)}, more...),
 			env: []string{"ROLLBOOK_GENESIS_MAX_SESSIONS=0", "ROLLBOOK_GENESIS_IDLE=0", "ROLLBOOK_TE_CALL_RATE=-1",
-				"ROLLBOOK_LOCKOUT_THRESHOLD=100000", "ROLLBOOK_LOCKOUT_HARD=1000000", "ROLLBOOK_PARTITIONS=" + fmt.Sprint(s.cfg.Partitions),
+				"ROLLBOOK_LOCKOUT_THRESHOLD=100", "ROLLBOOK_LOCKOUT_HARD=100", "ROLLBOOK_PARTITIONS=" + fmt.Sprint(s.cfg.Partitions),
 				"ROLLBOOK_SNAPSHOT_EVENTS=50", "ROLLBOOK_SNAPSHOT_PAUSE=1s", "GORACE=atexit_sleep_ms=1"}}
 		n.env = append(n.env, s.cfg.Env...)
 		return n, n.start()

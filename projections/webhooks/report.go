@@ -169,3 +169,42 @@ func Replay(ctx context.Context, kv jetstream.KeyValue, endpoint string, p bus.P
 		}
 	}
 }
+
+// ErrServed: some process delivers to the endpoint.
+var ErrServed = errors.New("the endpoint is served")
+
+// Forget takes away what the bucket holds of an endpoint that is no more: how far it had come, and what was parked of it. One
+// of that name would begin like a new one. [ErrServed] says that a process has its lease, as served tells; it
+// would write its position again. A crash leaves the endpoint listed, and the same call completes it.
+func Forget(ctx context.Context, kv jetstream.KeyValue, endpoint string, served func(Standing) bool) (parked int, err error) {
+	standings, events, err := Look(ctx, kv)
+	if err != nil {
+		return 0, err
+	}
+	var keys []string
+	for _, p := range events {
+		if p.Endpoint == endpoint {
+			keys = append(keys, parkedKey(endpoint, p.At))
+		}
+	}
+	parked = len(keys)
+	begun := Begun(standings, endpoint)
+	if !begun && parked == 0 {
+		return 0, fmt.Errorf("%w: no endpoint %q has begun", ErrUnknown, endpoint)
+	}
+	for _, s := range standings {
+		if s.Endpoint != endpoint {
+			continue
+		}
+		if served(s) {
+			return 0, fmt.Errorf("%w: %s delivers partition %s", ErrServed, s.Holder, s.Partition)
+		}
+		keys = append(keys, leaseKey(endpoint, s.Partition), atKey(endpoint, s.Partition))
+	}
+	for _, key := range keys {
+		if err := kv.Purge(ctx, key); err != nil {
+			return 0, fmt.Errorf("forget %s: %w", key, err)
+		}
+	}
+	return parked, nil
+}
