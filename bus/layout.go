@@ -110,23 +110,6 @@ func (b *Bus) createBeside(ctx context.Context, l Layout) error {
 	return nil
 }
 
-// checkNothingBeside refuses a place without a book where a stream beside one holds
-// something: snapshots, checkpoints and the feed's markers name pages, and would be
-// taken for this book's as soon as it has come that far.
-func (b *Bus) checkNothingBeside(ctx context.Context, l Layout) error {
-	for _, cfg := range sideStreams(l) {
-		info, err := b.stream(ctx, cfg.Name)
-		switch {
-		case errors.Is(err, jetstream.ErrStreamNotFound):
-		case err != nil:
-			return err
-		case info.State.LastSeq > 0:
-			return fmt.Errorf("%w: no book, but %s of one, which must be deleted first", ErrExists, cfg.Name)
-		}
-	}
-	return nil
-}
-
 // Open finds what Create made and checks that it is still so. It returns
 // ErrNotCreated when nothing is there, ErrUnfinished with the layout when a
 // Create was cut short, and ErrLayout, with what differs, when it is not as it
@@ -258,24 +241,6 @@ func (b *Bus) stream(ctx context.Context, name string) (*jetstream.StreamInfo, e
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return info, nil
-}
-
-// checkEmpty refuses when a book is there. Books without BOOK_0 and without
-// pages are an unfinished create, which may be completed.
-func (b *Bus) checkEmpty(ctx context.Context) error {
-	books, err := b.books(ctx)
-	if err != nil {
-		return err
-	}
-	if _, ok := books[BookStream(0)]; ok {
-		return ErrExists
-	}
-	for name, info := range books {
-		if info.State.LastSeq > 0 {
-			return fmt.Errorf("%w: %s holds pages", ErrExists, name)
-		}
-	}
-	return nil
 }
 
 // books is every stream whose name says that it is a book.

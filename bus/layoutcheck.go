@@ -141,3 +141,38 @@ func (b *Bus) checkServer() error {
 	}
 	return nil
 }
+
+// checkNothingBeside refuses a place without a book where a stream beside one holds
+// something: snapshots, checkpoints and the feed's markers name pages, and would be
+// taken for this book's as soon as it has come that far.
+func (b *Bus) checkNothingBeside(ctx context.Context, l Layout) error {
+	for _, cfg := range sideStreams(l) {
+		info, err := b.stream(ctx, cfg.Name)
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+		case err != nil:
+			return err
+		case info.State.LastSeq > 0:
+			return fmt.Errorf("%w: no book, but %s of one, which must be deleted first", ErrExists, cfg.Name)
+		}
+	}
+	return nil
+}
+
+// checkEmpty refuses when a book is there. Books without BOOK_0 and without
+// pages are an unfinished create, which may be completed.
+func (b *Bus) checkEmpty(ctx context.Context) error {
+	books, err := b.books(ctx)
+	if err != nil {
+		return err
+	}
+	if _, ok := books[BookStream(0)]; ok {
+		return ErrExists
+	}
+	for name, info := range books {
+		if info.State.LastSeq > 0 {
+			return fmt.Errorf("%w: %s holds pages", ErrExists, name)
+		}
+	}
+	return nil
+}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 	"rollbook/engine"
 	"rollbook/engine/session"
 )
@@ -232,7 +233,7 @@ func TestFence(t *testing.T) {
 // TestExpiryIsExact runs the real server in virtual time: a session is there one nanosecond before its deadline and has
 // ended, in the book, at the deadline.
 func TestExpiryIsExact(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
 		r := newRig(t, t.TempDir())
 		defer r.close()
 		cfg := r.config()
@@ -279,7 +280,7 @@ func waitFor(t *testing.T, condition func() bool) {
 
 // TestMassExpiry lets more sessions expire at once than fit one page.
 func TestMassExpiry(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
 		r := newRig(t, t.TempDir())
 		defer r.close()
 		cfg := r.config()
@@ -329,7 +330,7 @@ func TestClockSetBack(t *testing.T) {
 
 // TestStaleCommandsAreLeft: what waited while nobody wrote, and is ten seconds older than what waits beside it, is not done.
 func TestStaleCommandsAreLeft(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
 		r := newRig(t, t.TempDir())
 		defer r.close()
 		stop := r.run(r.config())
@@ -359,7 +360,7 @@ func TestStaleCommandsAreLeft(t *testing.T) {
 
 // TestDiskComesBack: while pages cannot be stored the writer says so, and it finds out by itself when they can be again.
 func TestDiskComesBack(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
 		r := newRig(t, t.TempDir())
 		defer r.close()
 		var full atomic.Bool
@@ -399,7 +400,7 @@ func TestDiskComesBack(t *testing.T) {
 
 // TestDiskStaysFull: a writer alone on its bus gives up in the end, because only a new process may do better.
 func TestDiskStaysFull(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
 		r := newRig(t, t.TempDir())
 		defer r.close()
 		book := &faulty{Book: r.bus.Book(0)}

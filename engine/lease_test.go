@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 	"rollbook/engine"
 	"rollbook/engine/session"
 )
@@ -15,7 +16,7 @@ import (
 // TestLeases: the bound sessions of a pod that falls silent end after the lease, those of one that lives do not, and a
 // writer that has just begun waits for a whole lease before it believes that anybody is dead.
 func TestLeases(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
 		const lease = 30 * time.Second
 		r := newRig(t, t.TempDir())
 		defer r.close()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 	"rollbook/engine"
 	"rollbook/engine/session"
 )
@@ -104,7 +105,7 @@ func ask(t *testing.T, submit *bus.Submitter, partitions int) {
 
 // TestThreeProcesses spreads eight partitions over three processes, stops one and kills one, in virtual time.
 func TestThreeProcesses(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
 		const partitions = 8
 		server, err := bus.StartEmbedded(bus.EmbeddedConfig{DataDir: t.TempDir()})
 		must(t, err)

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 	"rollbook/engine"
 	"rollbook/engine/session"
 )
@@ -292,7 +293,7 @@ func TestSnapshotsWhileWriting(t *testing.T) {
 // TestSnapshotIsDue, in virtual time: the first after so many events, the next after as many again, but not before the
 // pause is over, and none when the writer stops; and what the metrics say.
 func TestSnapshotIsDue(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
 		r := newRig(t, t.TempDir())
 		w := r.reign()
 		metrics := engine.NewMetrics()

@@ -40,7 +40,14 @@ func Main(m *testing.M) {
 // Empty is a bus in the test's own process, with nothing on it.
 func Empty(t testing.TB) *bus.Bus {
 	t.Helper()
-	server, err := bus.StartEmbedded(bus.EmbeddedConfig{DataDir: t.TempDir()})
+	_, b := Start(t, bus.EmbeddedConfig{DataDir: t.TempDir()})
+	return b
+}
+
+// Start starts a server and connects to it; both end with the test, if not before.
+func Start(t testing.TB, cfg bus.EmbeddedConfig) (*bus.Embedded, *bus.Bus) {
+	t.Helper()
+	server, err := bus.StartEmbedded(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +56,7 @@ func Empty(t testing.TB) *bus.Bus {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b
+	return server, b
 }
 
 // Created is the same, with a book of so many partitions.

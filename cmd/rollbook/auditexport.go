@@ -8,6 +8,7 @@ import (
 
 	"rollbook/bus"
 	"rollbook/engine/session"
+	"rollbook/projections/history"
 	"rollbook/projections/proof"
 )
 
@@ -74,16 +75,7 @@ func (c *auditExport) times(now time.Time) (since, until session.Instant, err er
 	case c.Through > 0 && c.Until != "":
 		return 0, 0, refuse("usage", "--through and --until exclude each other")
 	}
-	if since, err = readMoment("--since", c.Since, now); err != nil {
-		return 0, 0, err
-	}
-	if until, err = readMoment("--until", c.Until, now); err != nil {
-		return 0, 0, err
-	}
-	if until != 0 && until <= since {
-		return 0, 0, refuse("usage", "--until %q is not after --since %q", c.Until, c.Since)
-	}
-	return since, until, nil
+	return readStretch("--since", c.Since, "--until", c.Until, now)
 }
 
 // stretches turns times into the pages of each partition.
@@ -121,7 +113,7 @@ func (c *auditExport) stretch(ctx context.Context, book *bus.Book, since, until 
 	}
 	first, last := max(c.From, 1), end
 	if since != 0 {
-		if first, err = firstPageAt(ctx, book, since); err != nil {
+		if first, err = history.PageAt(ctx, book, since, end); err != nil {
 			return want, false, err
 		}
 		want.From = first
@@ -130,7 +122,7 @@ func (c *auditExport) stretch(ctx context.Context, book *bus.Book, since, until 
 		last = min(last, c.Through)
 	}
 	if until != 0 {
-		behind, err := firstPageAt(ctx, book, until)
+		behind, err := history.PageAt(ctx, book, until, end)
 		if err != nil {
 			return want, false, err
 		}

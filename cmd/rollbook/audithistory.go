@@ -200,14 +200,19 @@ type stretch struct {
 }
 
 func (s stretch) read(now time.Time) (from, to session.Instant, err error) {
-	if from, err = readMoment("--from", s.From, now); err != nil {
+	return readStretch("--from", s.From, "--to", s.To, now)
+}
+
+// readStretch reads the moments of two flags, of which the second is behind the first. One that is not given is zero.
+func readStretch(flag, begin, endFlag, end string, now time.Time) (from, to session.Instant, err error) {
+	if from, err = readMoment(flag, begin, now); err != nil {
 		return 0, 0, err
 	}
-	if to, err = readMoment("--to", s.To, now); err != nil {
+	if to, err = readMoment(endFlag, end, now); err != nil {
 		return 0, 0, err
 	}
 	if to != 0 && to <= from {
-		return 0, 0, refuse("usage", "--to %q is not after --from %q", s.To, s.From)
+		return 0, 0, refuse("usage", "%s %q is not after %s %q", endFlag, end, flag, begin)
 	}
 	return from, to, nil
 }

@@ -104,9 +104,6 @@ func (c *auditVerify) Run(ctx context.Context, app *cli) error {
 			return err
 		}
 	}
-	if none, ok := proof.Unproved(said.Partitions); ok && len(said.Findings) == 0 {
-		said.Findings = []proof.Finding{none}
-	}
 	said.Seconds, said.Good = time.Since(start).Seconds(), len(said.Findings) == 0
 	if c.JSON {
 		err = printJSON(os.Stdout, said)
@@ -187,9 +184,13 @@ func (c *auditVerify) verifyLive(ctx context.Context, app *cli, fresh func() *pr
 			bar := newBar(false, "verify")
 			findings, reached, err = proof.VerifyLive(ctx, &proof.Live{Bus: d.bus}, proof.ScanConfig{Partitions: d.partitions(), Progress: bar.show}, fresh())
 			bar.clear()
-			_, unproved := proof.Unproved(reached)
-			if err != nil || len(findings) > 0 || !unproved || d.own != nil || time.Now().After(end) {
+			none, unproved := proof.Unproved(reached)
+			switch {
+			case err != nil || len(findings) > 0 || !unproved:
 				return noNotary(err)
+			case d.own != nil || time.Now().After(end):
+				findings = []proof.Finding{none}
+				return nil
 			}
 			select {
 			case <-ctx.Done():

@@ -146,7 +146,7 @@ func webhookFindings(standings []webhooks.Standing, parked []webhooks.ParkedEven
 	for _, name := range endpoints {
 		if partitions := unserved[name]; len(partitions) > 0 {
 			list = append(list, finding{warning, "webhooks", fmt.Sprintf("nobody serves the endpoint %s in partition %s", name, some(partitions)),
-				"its events wait in the book; none is lost", "start rollbook webhooks, or rollbook serve with --webhooks, with the endpoint in the file; one that was taken out of the file stays listed"})
+				"its events wait in the book; none is lost", "start rollbook webhooks, or rollbook serve with --webhooks, with the endpoint in the file; of one that was taken out of the file, rollbook webhook forget " + name})
 		}
 		if n := given[name]; n > 0 {
 			since := oldest[name]

@@ -12,6 +12,7 @@ import (
 	"rollbook/engine/session"
 	"rollbook/projections"
 	"rollbook/projections/directory"
+	"rollbook/projections/history"
 )
 
 // proxySettings say who in front of the venues is believed about the client's address.
@@ -97,11 +98,11 @@ var errFound = errors.New("found")
 // loginOf finds the event that a session began with, by its time.
 func (d *desk) loginOf(ctx context.Context, l sessionLine) (started *session.SessionStarted, err error) {
 	book, at := d.bus.Book(bus.PartitionOf(string(l.User), d.layout.Partitions)), session.At(l.Started)
-	first, err := firstPageAt(ctx, book, at)
+	end, err := book.End(ctx)
 	if err != nil {
 		return nil, err
 	}
-	end, err := book.End(ctx)
+	first, err := history.PageAt(ctx, book, at, end)
 	if err != nil {
 		return nil, err
 	}

@@ -89,8 +89,8 @@ func printJSON(to io.Writer, v any) error {
 	return err
 }
 
-// escaped is JSON with whatever is not printable as \uXXXX: to who decodes it the same values, and to a screen that it is
-// shown on nothing that steers it. The encoder does so for line ends and the first 32 characters alone.
+// escaped is JSON with an escape, \u and four digits, for whatever is not printable: to who decodes it the same values, and to a
+// screen that it is shown on nothing that steers it. The encoder does so for line ends and the first 32 characters alone.
 func escaped(text []byte) []byte {
 	steers := func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
 	if bytes.IndexFunc(text, steers) < 0 {

@@ -7,12 +7,14 @@ import (
 	"net"
 	"testing"
 	"testing/synctest"
+
+	"rollbook/bus/bustest"
 )
 
 // TestRoomIsShared: the venues' clients share what room there is; who finds none waits until somebody leaves, and a
 // listener that is closed does not wait.
 func TestRoomIsShared(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
 		room := newRoom(4, slog.New(slog.DiscardHandler)) // 2 of the 4 are kept
 		var doors []net.Listener
 		for range 2 {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 	"rollbook/projections/feed/feedtest"
 	"rollbook/projections/feed/subscribe"
 )
@@ -42,16 +43,7 @@ func (l *lines) all() string {
 // instance runs a bus on a data directory, which listens on a port that it is given anew each time.
 func instance(t *testing.T, dir string) (*bus.Embedded, *bus.Bus) {
 	t.Helper()
-	server, err := bus.StartEmbedded(bus.EmbeddedConfig{DataDir: dir, Listen: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Shutdown)
-	b, err := server.Connect(t.Context(), "test", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return server, b
+	return bustest.Start(t, bus.EmbeddedConfig{DataDir: dir, Listen: "127.0.0.1:0"})
 }
 
 func eventually(t *testing.T, what string, so func() bool) {

@@ -8,32 +8,11 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"testing"
-	"testing/synctest"
 	"time"
-)
 
-// bubble runs a test in virtual time, in a process of its own: timers that another test has left in a library's pool must
-// not be used in a bubble.
-func bubble(t *testing.T, test func(t *testing.T)) {
-	t.Helper()
-	const key = "ROLLBOOK_TEST_BUBBLE"
-	if os.Getenv(key) == t.Name() {
-		synctest.Test(t, test)
-		return
-	}
-	t.Parallel()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self, "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout", "5m")
-	cmd.Env = append(os.Environ(), key+"="+t.Name())
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-}
+	"rollbook/bus/bustest"
+)
 
 // pipes is a listener whose connections stay within the bubble.
 type pipes struct {
@@ -84,7 +63,7 @@ const long = time.Hour
 // TestBodiesNobodyReadsAreBounded: a request that is refused by its path may announce a body that never comes, or comes
 // byte by byte. The server waits for it before it replies; it must not wait for ever.
 func TestBodiesNobodyReadsAreBounded(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
 		for name, every := range map[string]time.Duration{"never comes": long, "drips": time.Second} {
 			withPipe(t, http.NotFound, func(c net.Conn) {
 				start := time.Now()
@@ -124,7 +103,7 @@ func TestBodiesNobodyReadsAreBounded(t *testing.T) {
 
 // TestRepliesNobodyReadsAreBounded: a client that asks and does not read loses its connection.
 func TestRepliesNobodyReadsAreBounded(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
 		withPipe(t, http.NotFound, func(c net.Conn) {
 			start := time.Now()
 			if _, err := io.WriteString(c, "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
@@ -145,7 +124,7 @@ func TestRepliesNobodyReadsAreBounded(t *testing.T) {
 
 // TestSocketsOutliveTheBounds: what becomes a socket is not bounded by what a request is.
 func TestSocketsOutliveTheBounds(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
 		withPipe(t, func(w http.ResponseWriter, _ *http.Request) {
 			conn, buffered, err := http.NewResponseController(w).Hijack()
 			if err != nil {

@@ -48,11 +48,10 @@ func (c *webhookList) Run(ctx context.Context, app *cli) error {
 		if err != nil {
 			return err
 		}
-		ahead, _, err := d.bus.Skew(ctx) // leases are dated by the bus
+		served, err := d.webhooksServed(ctx)
 		if err != nil {
 			return err
 		}
-		now := time.Now().Add(ahead)
 		var lines []webhookLine
 		t := table{header: []string{"ENDPOINT", "PARTITION", "PAGE", "OF", "PARKED", "SAVED", "SERVED"}, none: "no endpoint has begun"}
 		for _, s := range standings {
@@ -60,7 +59,7 @@ func (c *webhookList) Run(ctx context.Context, app *cli) error {
 			if err != nil {
 				return err
 			}
-			l := webhookLine{s.Endpoint, int(s.Partition), s.Page, end, s.Parked, s.Saved, d.own == nil && s.Served(now)}
+			l := webhookLine{s.Endpoint, int(s.Partition), s.Page, end, s.Parked, s.Saved, served(s)}
 			lines = append(lines, l)
 			t.row(l.Endpoint, fmt.Sprint(l.Partition), fmt.Sprint(l.Page), fmt.Sprint(l.End), fmt.Sprint(l.Parked), moment(&l.Saved), yesNo(l.Delivers))
 		}
@@ -69,6 +68,13 @@ func (c *webhookList) Run(ctx context.Context, app *cli) error {
 		}
 		return t.print(os.Stdout)
 	})
+}
+
+// webhooksServed tells which endpoints some process delivers to now: none where nothing runs.
+func (d *desk) webhooksServed(ctx context.Context) (func(webhooks.Standing) bool, error) {
+	ahead, _, err := d.bus.Skew(ctx) // leases are dated by the bus
+	now := time.Now().Add(ahead)
+	return func(s webhooks.Standing) bool { return d.own == nil && s.Served(now) }, err
 }
 
 func yesNo(yes bool) string {
@@ -194,12 +200,11 @@ begins like a new one.`
 // Run forgets an endpoint.
 func (c *webhookForget) Run(ctx context.Context, app *cli) error {
 	return c.atWebhooks(ctx, app, func(d *desk, kv jetstream.KeyValue) error {
-		ahead, _, err := d.bus.Skew(ctx) // leases are dated by the bus
+		served, err := d.webhooksServed(ctx)
 		if err != nil {
 			return err
 		}
-		now := time.Now().Add(ahead)
-		parked, err := webhooks.Forget(ctx, kv, c.Endpoint, func(s webhooks.Standing) bool { return d.own == nil && s.Served(now) })
+		parked, err := webhooks.Forget(ctx, kv, c.Endpoint, served)
 		switch {
 		case errors.Is(err, webhooks.ErrServed):
 			return refuse("served", "%w: take it out of the file of --webhooks and restart that process, or wait for its lease", err)

@@ -127,13 +127,11 @@ func (d *Directory) Check(ctx context.Context, venue session.Venue, name, passwo
 		against = u.hashed
 	}
 	matched := against.matches(d.hash, normal)
-	switch {
-	case u == nil && d.Lost() > 0:
-		return session.Credential{}, ErrLost
-	case u == nil:
+	if err := d.doubt(u); err != nil {
+		return session.Credential{}, err
+	}
+	if u == nil {
 		return session.Credential{User: nobody, Verdict: session.NoSuchUser}, nil
-	case u.broken != nil:
-		return session.Credential{}, fmt.Errorf("user %s: %w", u.record.User, u.broken)
 	}
 	verdict := session.Mismatched
 	if matched && usable && possible {
@@ -144,8 +142,11 @@ func (d *Directory) Check(ctx context.Context, venue session.Venue, name, passwo
 
 // Doubt is why nobody can tell whose the name is: the record or the name cannot be read, or nobody is found while entries
 // are lost ([ErrLost]). nil: what the directory says of the name is so.
-func (d *Directory) Doubt(name string) error {
-	switch u := d.lookUp(name); {
+func (d *Directory) Doubt(name string) error { return d.doubt(d.lookUp(name)) }
+
+// doubt is about what was found by a name; nil: nobody.
+func (d *Directory) doubt(u *known) error {
+	switch {
 	case u == nil && d.Lost() > 0:
 		return ErrLost
 	case u != nil && u.broken != nil:

@@ -15,9 +15,10 @@ import (
 // times never go back. The sessions are in the engine's newest snapshot from before them, and the pages in between; where
 // there is none, as for a time that is long ago, the book is read from its first page.
 
-// pageAt is the first page whose time is not before an instant, end+1 where there is none. The events before the instant are
-// on that page and before it; those after it are on that page and behind it.
-func pageAt(ctx context.Context, book Book, at session.Instant, end uint64) (uint64, error) {
+// PageAt is the first of a book's pages through end whose time is not before an instant, end+1 where there is none. The events
+// before the instant are on that page and before it; those after it are on that page and behind it. A handful of pages are
+// read, however long the book is.
+func PageAt(ctx context.Context, book Book, at session.Instant, end uint64) (uint64, error) {
 	var failed error
 	n := sort.Search(int(end), func(n int) bool {
 		if failed != nil {
@@ -39,7 +40,7 @@ func (r *Reader) within(ctx context.Context, book Book, from, to session.Instant
 	}
 	through := end
 	if to != 0 {
-		if through, err = pageAt(ctx, book, to, end); err != nil {
+		if through, err = PageAt(ctx, book, to, end); err != nil {
 			return span{}, nil, err
 		}
 		through = min(through, end)
@@ -47,7 +48,7 @@ func (r *Reader) within(ctx context.Context, book Book, from, to session.Instant
 	if from == 0 {
 		return span{0, through}, nil, nil
 	}
-	first, err := pageAt(ctx, book, from, end)
+	first, err := PageAt(ctx, book, from, end)
 	if err != nil || first == 1 {
 		return span{0, through}, nil, err
 	}

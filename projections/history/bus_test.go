@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 	"rollbook/engine/session"
 )
 
@@ -140,28 +139,10 @@ func TestOnTheBus(t *testing.T) {
 	}
 }
 
-// bubble runs a test in virtual time, in a process of its own: the NATS client keeps timers in a pool that outlives a
-// bubble, and a timer must not be used in another one.
-func bubble(t *testing.T, test func(t *testing.T)) {
-	t.Helper()
-	const key = "ROLLBOOK_TEST_BUBBLE"
-	if os.Getenv(key) == t.Name() {
-		synctest.Test(t, test)
-		return
-	}
-	self, err := os.Executable()
-	must(t, err)
-	cmd := exec.CommandContext(t.Context(), self, "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout", "5m")
-	cmd.Env = append(os.Environ(), key+"="+t.Name())
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-}
-
 // TestIndexerWhileItWrites: lists are made while this process writes the partition and not else, a chunk that is not full
 // waits, and an indexer that was refused goes on from the mark.
 func TestIndexerWhileItWrites(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
 		book, writing := newMemory(0), atomic.Bool{}
 		more := func(events int) {
 			for range events {

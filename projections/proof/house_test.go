@@ -132,6 +132,18 @@ func (h *house) signed(n *proof.Notary) {
 	})
 }
 
+// fourSigned writes four pages into the first book, each signed by itself, and gives the notary, which has stopped.
+func (h *house) fourSigned() *proof.Notary {
+	h.t.Helper()
+	n, stop := h.notary(h.config())
+	for range 4 {
+		h.page(0, 2)
+		h.signed(n)
+	}
+	stop()
+	return n
+}
+
 // verify verifies what the bus has.
 func (h *house) verify(known ...proof.Checkpoint) ([]proof.Finding, []proof.Verified) {
 	h.t.Helper()

@@ -179,12 +179,7 @@ func TestRangeExport(t *testing.T) {
 // TestSplitView: a notary's key that has signed two histories is found out by whoever kept a checkpoint of the other.
 func TestSplitView(t *testing.T) {
 	h := newHouse(t, 1)
-	n, stop := h.notary(h.config())
-	for range 4 {
-		h.page(0, 2)
-		h.signed(n)
-	}
-	stop()
+	n := h.fourSigned()
 	other := n.Signed(0)
 	other.Root[3] ^= 1 // a history that somebody else was shown
 	findings, _ := h.verify(other)

@@ -132,12 +132,7 @@ func TestRotation(t *testing.T) {
 // though both keys are known.
 func TestNobodyTakesOver(t *testing.T) {
 	h := newHouse(t, 1)
-	n, stop := h.notary(h.config())
-	for range 4 {
-		h.page(0, 2)
-		h.signed(n)
-	}
-	stop()
+	h.fourSigned()
 	both, err := h.key.Successor()
 	must(t, err)
 	next, err := proof.ParseKey(both.Retire().Text())

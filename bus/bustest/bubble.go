@@ -1,4 +1,4 @@
-package engine_test
+package bustest
 
 import (
 	"os"
@@ -7,9 +7,9 @@ import (
 	"testing/synctest"
 )
 
-// bubble runs a test in virtual time, in a process of its own: the NATS client keeps timers in a pool that outlives a
-// bubble, and a timer must not be used in another one.
-func bubble(t *testing.T, test func(t *testing.T)) {
+// Bubble runs a test in virtual time, in a process of its own: the NATS client keeps timers in a pool that outlives a
+// bubble, and a timer must not be used in another one. It runs beside other tests.
+func Bubble(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
 	const key = "ROLLBOOK_TEST_BUBBLE"
 	if os.Getenv(key) == t.Name() {
@@ -18,7 +18,9 @@ func bubble(t *testing.T, test func(t *testing.T)) {
 	}
 	t.Parallel()
 	self, err := os.Executable()
-	must(t, err)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.CommandContext(t.Context(), self, "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout", "5m")
 	cmd.Env = append(os.Environ(), key+"="+t.Name())
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -1,28 +1,17 @@
-package main
+package history_test
 
 import (
-	"log/slog"
 	"testing"
 
 	"rollbook/bus"
+	"rollbook/bus/bustest"
 	"rollbook/engine/session"
+	"rollbook/projections/history"
 )
 
-// TestFirstPageAt: for every time round those of a book's pages, the page is the one that a look at all of them finds.
-func TestFirstPageAt(t *testing.T) {
-	server, err := bus.StartEmbedded(bus.EmbeddedConfig{DataDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Shutdown()
-	b, err := server.Connect(t.Context(), "test", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	if err := b.Create(t.Context(), bus.Layout{Partitions: 1, Replicas: 1}); err != nil {
-		t.Fatal(err)
-	}
+// TestPageAt: for every time round those of a book's pages, the page is the one that a look at all of them finds.
+func TestPageAt(t *testing.T) {
+	b := bustest.Created(t, 1)
 	times := []int64{10, 10, 10, 20, 21, 21, 40}
 	for length := range len(times) + 1 {
 		if length > 0 {
@@ -42,7 +31,7 @@ func TestFirstPageAt(t *testing.T) {
 			for want <= uint64(length) && times[want-1] < at {
 				want++
 			}
-			if got, err := firstPageAt(t.Context(), b.Book(0), session.Instant(at)); got != want || err != nil {
+			if got, err := history.PageAt(t.Context(), b.Book(0), session.Instant(at), uint64(length)); got != want || err != nil {
 				t.Errorf("of %d pages, at %d: %d, %v; want %d", length, at, got, err, want)
 			}
 		}
